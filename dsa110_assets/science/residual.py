@@ -21,16 +21,16 @@ class ResidualImage:
     """Dirty image of catalogue-subtracted visibilities.
 
     A source whose flux density in the subtracted list is wrong by ΔS (Jy, at ``frequency_hz``) appears as
-    ``ΔS · primary_beam(x) · psf(x − x_source)``: the image is the plain weighted mean of the visibilities (no division by the
-    direction cosine n), so a point source peaks at its apparent flux density.
+    ``ΔS · primary_beam(x) · psf(x − x_source)``: the image is the plain weighted mean of the visibilities (no division
+    by the direction cosine n), so a point source peaks at its apparent flux density.
     """
 
     image: NDArray[np.float32]
     """(ny, nx), Jy/beam, apparent (not corrected for the primary beam); x grows to the west, y to the north."""
     psf: NDArray[np.float32]
-    """(2 ny, 2 nx), unit peak at ``psf_center`` = (ny, nx): the response at every offset between two pixels of the image."""
+    """(2 ny, 2 nx), unit peak at ``psf_center`` = (ny, nx): the response at every offset between two image pixels."""
     noise_psf: NDArray[np.float32] | None
-    """Same shape, unit peak: autocorrelation of the noise, the transform of the squared imaging weights; None: equal to ``psf``."""
+    """Same shape, unit peak: autocorrelation of the noise (transform of the squared weights); None: equal to ``psf``."""
     wcs: WCS
     """Celestial SIN world coordinates of ``image`` (ICRS)."""
     beam: tuple[float, float, float]
@@ -76,9 +76,9 @@ class ResidualImage:
     def offset_pixels(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Coordinates (x, y) whose *differences* are the offsets at which to read ``psf`` and ``noise_psf``.
 
-        The array is nearly a plane, w = a u + b v, so the w term 2π w (n − 1) is a shift of (l, m) by (a, b)(n − 1) that depends on
-        the position: ``B_kl = psf(x_k − x_l)`` holds in these coordinates and only near the centre in those of `pixels`
-        (they differ by up to 25″ at 1.4° from the phase centre). Cornwell & Perley 1992, A&A 261, 353, §2.
+        The array is nearly a plane, w = a u + b v, so the w term 2π w (n − 1) is a shift of (l, m) by (a, b)(n − 1)
+        that depends on the position: ``B_kl = psf(x_k − x_l)`` holds in these coordinates and only near the centre in
+        those of `pixels` (they differ by up to 25″ at 1.4° from the phase centre). Cornwell & Perley 1992, A&A 261, 353.
         """
         x, y = self.pixels(ra_deg, dec_deg)
         x0, y0 = (self.wcs.wcs.crpix - 1.0).tolist()
