@@ -30,7 +30,7 @@ class ResidualImage:
     psf: NDArray[np.float32]
     """(2 ny, 2 nx), unit peak at ``psf_center`` = (ny, nx): the response at every offset between two image pixels."""
     noise_psf: NDArray[np.float32] | None
-    """Same shape, unit peak: autocorrelation of the noise (transform of the squared weights); None: equal to ``psf``."""
+    """Same shape, unit peak: autocorrelation of the noise (transform of the squared weights); None: that is ``psf``."""
     wcs: WCS
     """Celestial SIN world coordinates of ``image`` (ICRS)."""
     beam: tuple[float, float, float]
@@ -78,7 +78,7 @@ class ResidualImage:
 
         The array is nearly a plane, w = a u + b v, so the w term 2π w (n − 1) is a shift of (l, m) by (a, b)(n − 1)
         that depends on the position: ``B_kl = psf(x_k − x_l)`` holds in these coordinates and only near the centre in
-        those of `pixels` (they differ by up to 25″ at 1.4° from the phase centre). Cornwell & Perley 1992, A&A 261, 353.
+        those of `pixels` (they differ by up to 25″ at 1.4° from it). Cornwell & Perley 1992, A&A 261, 353.
         """
         x, y = self.pixels(ra_deg, dec_deg)
         x0, y0 = (self.wcs.wcs.crpix - 1.0).tolist()
