@@ -95,4 +95,5 @@ def is_flagged(flags: npt.ArrayLike, bits: PhotometryFlag) -> npt.NDArray[np.boo
     -------
     ndarray of bool, shape (n,)
     """
-    return (np.asarray(flags, dtype=np.int64) & int(bits)) != 0
+    hit: npt.NDArray[np.bool_] = (np.asarray(flags, dtype=np.int64) & int(bits)) != 0
+    return hit
