@@ -243,8 +243,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _explain(problem: Mapping[str, Any], sources: Mapping[str, str]) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else ""
-    where = sources.get(name, name or "settings")
-    return f"{where}={problem.get('input')!r}: {problem['msg']}" if name else str(problem["msg"])
+    source = sources.get(name, "")
+    shown = source if source.isupper() else f"{name} (in {source})"
+    return f"{shown}={problem.get('input')!r}: {problem['msg']}" if name else str(problem["msg"])
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
