@@ -84,7 +84,7 @@ FLUX_MONITORING_ALERTS = TableSchema(
         text("severity", "warning or critical", ucd="meta.code.qual"),
         text("calibrator_name", "Calibrator", ucd="meta.id;src"),
         number("time_window_days", "d", "time.interval", "Window of the trend"),
-        number("flux_drift_percent", "%", "phot.flux.density;em.radio;arith.ratio", "Drift over the window, per cent"),
+        number("flux_drift_percent", "", "phot.flux.density;em.radio;arith.ratio", "Drift over the window, per cent"),
         count("n_measurements", "Measurements in the window"),
         text("message", "What to know"),
         instant("triggered_at", "When it was raised"),
