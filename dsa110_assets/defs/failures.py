@@ -54,6 +54,6 @@ def typed_failures(context: dg.AssetExecutionContext, partition: str | None = No
 def _raise(context: dg.AssetExecutionContext, error: PlatformError, cause: BaseException | None = None) -> None:
     if isinstance(error, TransientError):
         wait_s = FIRST_WAIT_S * 2.0**context.retry_number
-        context.log.warning(f"transient: {error} (attempt {context.retry_number + 1}; next in {wait_s:.0f} s)")
+        context.log.warning("transient: %s (attempt %d; next in %.0f s)", error, context.retry_number + 1, wait_s)
         raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from (cause or error)
     raise dg.Failure(description=str(error), allow_retries=False) from (cause or error)
