@@ -71,7 +71,7 @@ class Settings(BaseModel):
         "array_wide", description="RFI flagging after zeros and dead receptors"
     )
     solver: Literal["native", "casa"] = Field("native", description="calibration solver")
-    calibration_preset: Literal["standard", "fast"] = Field("standard", description="options of B and G solves")
+    calibration_preset: Literal["full", "fast"] = Field("full", description="options of B and G solves")
     apply_delay_table: bool = Field(False, description="apply K as well (it is always solved for QA)")
     bandpass_validity_h: float = Field(24.0, gt=0, description="validity of K and BP either side, h")
     gain_validity_h: float = Field(1.0, gt=0, description="validity of G either side, h")
