@@ -1,0 +1,221 @@
+"""SQL over the archive: DuckDB in memory, every table and every name of the customer as a view.
+
+Nothing is listed or copied before a query names it, so that a session over tens of thousands of partitions opens at
+once and always sees what is on disk at the time of the query.
+"""
+
+# ruff: noqa: S608 (names come from the schema, values are bound or are numbers of our own)
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+
+from dsa110_assets.science.schema import OPERATIONS, TABLES
+from dsa110_resources import views
+from dsa110_resources.archive import Archive
+from dsa110_resources.operations_copy import list_operations_tables, read_operations_table
+from dsa110_resources.parquet import list_partition_files
+
+log = logging.getLogger(__name__)
+
+DEFAULT_METHOD = "residual"
+"""Photometry method that the ``photometry`` view shows."""
+
+CURRENT_CATALOGUE = "sources.json"
+"""Provenance of the current catalogue version, in the catalogue folder."""
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESTS_ON: dict[str, tuple[str, ...]] = {
+    "ese_candidates": ("ese_candidates", "candidate_triage"),
+    "good_references": ("sources",),
+    "final_references": ("sources", "final_references_table"),
+}
+"""Views that rest on other tables than the one they are named after."""
+
+
+class ArchiveConnection:
+    """A DuckDB connection whose views are bound when a query names them.
+
+    ``execute``, ``sql`` and ``query`` work as DuckDB's own; every other attribute is the connection's.
+
+    Parameters
+    ----------
+    archive : Archive
+        The archive.
+    operations_url : str, optional
+        SQLAlchemy URL of the operations database; the archive's SQLite file when None.
+    default_method : str
+        Photometry method that the ``photometry`` view shows; ``photometry_history`` shows all.
+    """
+
+    def __init__(
+        self, archive: Archive, operations_url: str | None = None, *, default_method: str = DEFAULT_METHOD
+    ) -> None:
+        self._archive = archive
+        self._url = operations_url or f"sqlite:///{Path(archive.state_root, 'operations.sqlite3').absolute()}"
+        self._method = default_method
+        self._listed: dict[str, tuple[int, int]] = {}
+        self._named: set[str] = set()
+        self._duckdb = duckdb.connect(
+            config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        )
+        self._duckdb.execute("SET TimeZone = 'UTC'; SET python_scan_all_frames = true")
+        self._declare()
+
+    def execute(self, query: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
+        """Run a query after binding the tables it names; returns the connection to fetch from."""
+        self.bind(query)
+        return self._duckdb.execute(query, parameters)
+
+    def sql(self, query: str, **options: Any) -> duckdb.DuckDBPyRelation:
+        """DuckDB's relation of a query, after binding the tables it names."""
+        self.bind(query)
+        return self._duckdb.sql(query, **options)
+
+    query = sql
+
+    def cursor(self) -> ArchiveConnection:
+        """A connection of one's own (a thread needs one)."""
+        return ArchiveConnection(self._archive, self._url, default_method=self._method)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._duckdb.close()
+
+    def bind(self, query: str) -> None:
+        """Bring the tables named in a query, or in an earlier one, up to date.
+
+        Parameters
+        ----------
+        query : str
+            SQL text; only the words in it matter.
+        """
+        words = {word.lower() for word in _WORD.findall(query)}
+        for name in sorted(words):
+            self._named.update(_RESTS_ON.get(name, (name.removesuffix("_history"),)))
+        for table in sorted(self._named & TABLES.keys()):
+            self._bind_files(table)
+        undeclared = words - TABLES.keys() - OPERATIONS.keys() - self._known_views
+        for table in sorted((self._named & OPERATIONS.keys()) | (undeclared & self._other_operations(undeclared))):
+            self._bind_operations(table)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is DuckDB's."""
+        return getattr(self._duckdb, name)
+
+    def __enter__(self) -> Self:
+        """Enter a context that closes the connection."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _declare(self) -> None:
+        """Create every view over empty tables of the right types."""
+        self._duckdb.execute("CREATE SCHEMA store; CREATE SCHEMA operations; BEGIN")
+        for name, schema in TABLES.items():
+            nothing = views.select_nothing(schema.columns)
+            for relation in (name, f"{name}_current"):
+                self._duckdb.execute(f"CREATE VIEW store.{relation} AS {nothing}")
+        for name, schema in OPERATIONS.items():
+            nothing = views.select_nothing(schema.columns)
+            self._duckdb.execute(f"CREATE TABLE operations.{name} AS {nothing}")
+            self._duckdb.execute(f"CREATE VIEW main.{name} AS {views.operations_view(name)}")
+        declared = {
+            **views.science_views(self._method),
+            **views.reference_views(**views.REFERENCE_RULE),
+        }
+        for name, select in declared.items():
+            self._duckdb.execute(f"CREATE VIEW main.{name} AS {select}")
+        self._duckdb.execute("COMMIT")
+        self._known_views = set(declared) | set(OPERATIONS)
+
+    def _bind_files(self, table: str) -> None:
+        """Point a table's store views at the Parquet files that exist now."""
+        directory = self._archive.table_dir(table)
+        try:
+            stamp = os.stat(directory).st_mtime_ns  # noqa: PTH116
+        except FileNotFoundError:
+            return
+        pointer = self._pointer_stamp() if table in views.CURRENT_VERSION else 0
+        if self._listed.get(table) == (stamp, pointer):
+            return
+        files = list_partition_files(self._archive, table)
+        if not files:
+            return
+        self._point(table, table, files)
+        self._point(f"{table}_current", table, self._current(table, files))
+        if len(files) == sum(1 for entry in os.scandir(directory) if not entry.name.startswith(".")):
+            self._listed[table] = (stamp, pointer)
+
+    def _point(self, relation: str, table: str, files: list[str]) -> None:
+        variable = f"files_{relation}"
+        self._duckdb.execute(f"SET VARIABLE {variable} = $1", [files])
+        select = views.select_files(TABLES[table], variable)
+        self._duckdb.execute(f"CREATE OR REPLACE VIEW store.{relation} AS {select}")
+
+    def _current(self, table: str, files: list[str]) -> list[str]:
+        """Files of the partition that the table's main view shows."""
+        if table not in views.CURRENT_VERSION:
+            return files[-1:]
+        version = read_current_version(self._archive)
+        chosen = [path for path in files if version is not None and Path(path).parent.name == version]
+        return chosen or [max(files, key=lambda path: os.stat(path).st_mtime_ns)]  # noqa: PTH116
+
+    def _pointer_stamp(self) -> int:
+        try:
+            return (self._archive.catalogs / CURRENT_CATALOGUE).stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def _other_operations(self, words: set[str]) -> set[str]:
+        """Tables of the operations database that the schema does not declare."""
+        if not words:
+            return set()
+        try:
+            return set(list_operations_tables(self._url)) - self._known_views
+        except Exception:
+            return set()
+
+    def _bind_operations(self, table: str) -> None:
+        """Copy a table of the operations database into memory."""
+        rows = read_operations_table(self._url, table)
+        if rows is None:
+            return
+        declared = OPERATIONS[table].columns if table in OPERATIONS else ()
+        for column in declared:
+            if column.name not in rows.column_names:
+                rows = rows.append_column(column.name, pa.nulls(rows.num_rows))
+        self._duckdb.register("_copied", rows)
+        casts = ", ".join(f"CAST({views.quote(c.name)} AS {views.DUCKDB_TYPES[c.dtype]}) AS {views.quote(c.name)}"
+                          for c in declared)  # fmt: skip
+        replaced = f"* REPLACE ({casts})" if casts else "*"
+        self._duckdb.execute(f"CREATE OR REPLACE TABLE operations.{table} AS SELECT {replaced} FROM _copied")
+        self._duckdb.unregister("_copied")
+        self._duckdb.execute(f"CREATE OR REPLACE VIEW main.{table} AS {views.operations_view(table)}")
+
+
+def connect(
+    archive: Archive, operations_url: str | None = None, *, default_method: str = DEFAULT_METHOD
+) -> ArchiveConnection:
+    """Open an SQL session over the archive (see :class:`ArchiveConnection`)."""
+    return ArchiveConnection(archive, operations_url, default_method=default_method)
+
+
+def read_current_version(archive: Archive) -> str | None:
+    """Version of the catalogue in use; None when none was built."""
+    try:
+        return str(json.loads((archive.catalogs / CURRENT_CATALOGUE).read_text(encoding="utf-8"))["version"])
+    except FileNotFoundError:
+        return None
