@@ -1,0 +1,185 @@
+"""From normal sums to judged solutions: gains, noise, signal-to-noise ratio and flags."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dsa110_assets.science.errors import SolveError
+from dsa110_assets.science.normal_sums import NormalSums
+from dsa110_assets.science.stefcal import solve_stefcal
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Antennas = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class AntennaSolution:
+    """Solutions of one time.
+
+    Attributes
+    ----------
+    gains : (n_ant, n_chan, n_pol) complex64
+        0 where there is none.
+    flags : (n_ant, n_chan, n_pol) bool
+    snr : (n_ant, n_chan, n_pol) float32
+        |g| / sigma, sigma^2 = s_i / (2 sum_j D_ij |g_j|^2 / s_j), the variance of the amplitude.
+    noise : (n_ant, n_pol) float32
+        s: a sample of baseline (i, j) has ``E|n|^2 = s_i s_j``; NaN where unknown.
+    """
+
+    gains: npt.NDArray[np.complex64]
+    flags: Flags
+    snr: npt.NDArray[np.float32]
+    noise: npt.NDArray[np.float32]
+
+
+def measure_antenna_noise(
+    baseline_noise: npt.NDArray[np.float32], antennas: Antennas, n_antenna: int
+) -> npt.NDArray[np.float32]:
+    """Noise factor of each antenna from the residual power of its baselines.
+
+    The rank-one model ``r_ij = s_i s_j`` is fitted by medians, so that a bad baseline does not spoil its antennas.
+
+    Parameters
+    ----------
+    baseline_noise : (n_bl, n_pol) float32
+        Residual power per sample; NaN where there is none. Autocorrelations are left out.
+    antennas
+        Antenna indices (i, j) of each baseline.
+
+    Returns
+    -------
+    (n_antenna, n_pol) float32
+        NaN for an antenna without data.
+    """
+    n_pol = baseline_noise.shape[1]
+    noise = np.full((n_antenna, n_pol), np.nan, np.float32)
+    cross = antennas[0] != antennas[1]
+    i, j = antennas[0][cross], antennas[1][cross]
+    for p in range(n_pol):
+        square = np.full((n_antenna, n_antenna), np.nan)
+        square[i, j] = square[j, i] = baseline_noise[cross, p]
+        square[square <= 0] = np.nan
+        known = np.isfinite(square).any(axis=1)
+        if not known.any():
+            continue
+        matrix = square[np.ix_(known, known)]
+        s = np.full(len(matrix), np.sqrt(np.nanmedian(matrix)))
+        for _ in range(12):
+            s = np.sqrt(s * np.nanmedian(matrix / s[None, :], axis=1))
+        noise[known, p] = s
+    return noise
+
+
+def find_best_connected(sums: NormalSums, antennas: Antennas, n_antenna: int) -> int:
+    """Antenna with most correlated amplitude: phases of the first guess come from its baselines."""
+    amplitude = np.sqrt(np.sum(np.abs(sums.cross), axis=(1, 2), dtype=np.float64))
+    cross = antennas[0] != antennas[1]
+    total = np.bincount(antennas[0][cross], amplitude[cross], n_antenna)
+    total += np.bincount(antennas[1][cross], amplitude[cross], n_antenna)
+    if not total.any():
+        raise SolveError("no unflagged data: nothing to solve on. Check the flags of the Measurement Set")
+    return int(np.argmax(total))
+
+
+def solve_antennas(
+    sums: NormalSums,
+    antennas: Antennas,
+    n_antenna: int,
+    *,
+    start: npt.NDArray[np.complex64] | None = None,
+    phase_only: bool = False,
+    minimum: tuple[float, int] = (3.0, 4),
+) -> AntennaSolution:
+    """Gains of every channel, weighted by the noise the residuals show.
+
+    Two rounds: equal weights first, whose residuals give the noise of each antenna, then weights 1 / (s_i s_j).
+
+    Parameters
+    ----------
+    sums
+        Normal sums.
+    antennas
+        Antenna indices (i, j) of each baseline.
+    n_antenna
+        Number of antennas.
+    start : (n_ant, n_chan, n_pol) complex64, optional
+        First guess.
+    phase_only
+        Gains of unit modulus.
+    minimum
+        Lowest SNR, and lowest number of baselines with data in a channel; solutions below are flagged.
+
+    Returns
+    -------
+    AntennaSolution
+    """
+    n_pol = sums.cross.shape[2]
+    reference = find_best_connected(sums, antennas, n_antenna)
+    weight = np.ones((n_antenna, n_pol), np.float32)
+    gains, _ = solve_stefcal(
+        sums.cross, sums.power, antennas, weight, start=start, phase_only=phase_only, reference=reference
+    )
+    noise = measure_antenna_noise(sums.baseline_noise(gains, antennas)[0], antennas, n_antenna)
+    weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0).astype(np.float32)
+    gains, converged = solve_stefcal(
+        sums.cross, sums.power, antennas, weight, start=gains, phase_only=phase_only, reference=reference
+    )
+    return judge_solution(sums, antennas, gains, noise=noise, converged=converged, minimum=minimum)
+
+
+def judge_solution(
+    sums: NormalSums,
+    antennas: Antennas,
+    gains: npt.NDArray[np.complex64],
+    *,
+    noise: npt.NDArray[np.float32],
+    converged: Flags,
+    minimum: tuple[float, int],
+) -> AntennaSolution:
+    """Signal-to-noise ratio and flags of gains already solved; arguments as in :func:`solve_antennas`."""
+    weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0)
+    strength = (np.abs(gains) ** 2 * weight[:, None, :]).astype(np.float32)
+    information, baselines = sums.information(strength, antennas)
+    snr = (np.abs(gains) * np.sqrt(2.0 * information * weight[:, None, :])).astype(np.float32)
+    flags = (snr < minimum[0]) | (baselines < minimum[1]) | ~converged[None] | (gains == 0)
+    return AntennaSolution(gains=gains, flags=flags, snr=np.where(flags, 0, snr), noise=noise)
+
+
+def find_dead_receptors(solution: AntennaSolution, *, amplitude_ratio: float, flagged_fraction: float) -> Flags:
+    """Receptors (antenna and polarization) that do not see the sky.
+
+    A receptor is dead when it fails in more than ``flagged_fraction`` of the channels that half of the array solves,
+    or when its median amplitude is below ``amplitude_ratio`` of the array's median.
+
+    Returns
+    -------
+    (n_ant, n_pol) bool
+        Receptors that had no data at all are included.
+    """
+    solved = ~solution.flags
+    best = np.max(np.mean(solved, axis=0), axis=0)
+    alive_channels = np.mean(solved, axis=0) > 0.5 * best
+    dead = np.ones((solved.shape[0], solved.shape[2]), dtype=bool)
+    for p in range(solved.shape[2]):
+        use = alive_channels[:, p]
+        if not use.any():
+            continue
+        fraction = np.mean(solved[:, use, p], axis=1)
+        amplitude = np.array([_median_amplitude(solution, a, p) for a in range(solved.shape[0])])
+        array = np.median(amplitude[fraction > 1 - flagged_fraction]) if (fraction > 1 - flagged_fraction).any() else 0
+        dead[:, p] = (fraction <= 1 - flagged_fraction) | (amplitude < amplitude_ratio * array)
+    return dead
+
+
+def flag_receptors(solution: AntennaSolution, receptors: Flags) -> AntennaSolution:
+    """The solution with whole receptors, shape (n_ant, n_pol), flagged."""
+    flags = solution.flags | receptors[:, None, :]
+    return replace(solution, flags=flags, snr=np.where(flags, 0, solution.snr))
+
+
+def _median_amplitude(solution: AntennaSolution, antenna: int, pol: int) -> float:
+    good = ~solution.flags[antenna, :, pol]
+    return float(np.median(np.abs(solution.gains[antenna, good, pol]))) if good.any() else 0.0

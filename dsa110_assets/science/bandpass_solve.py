@@ -1,0 +1,255 @@
+"""The bandpass solve: one pass over the data, phases removed per interval as they come.
+
+Interval by interval (30 s) the normal sums are collapsed over channels with the bandpass known so far, a phase per
+antenna is solved, and the sums are added with that phase taken out; so phase drifts within the group do not decorrelate
+the bandpass, and the data are read, and their model predicted, once.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dsa110_assets.science.antenna_solution import (
+    AntennaSolution,
+    find_best_connected,
+    find_dead_receptors,
+    flag_receptors,
+    judge_solution,
+    measure_antenna_noise,
+    solve_antennas,
+)
+from dsa110_assets.science.errors import SolveError
+from dsa110_assets.science.gain_options import BandpassOptions
+from dsa110_assets.science.normal_sums import Antennas, NormalSums
+from dsa110_assets.science.referencing import choose_reference_antenna, rank_reference_antennas, refer_phases
+from dsa110_assets.science.stefcal import solve_stefcal
+
+logger = logging.getLogger(__name__)
+
+Flags = npt.NDArray[np.bool_]
+Complex64s = npt.NDArray[np.complex64]
+
+_REFINE_AFTER = (1, 2, 4, 8)
+"""Intervals after which the bandpass used to collapse the channels is solved again."""
+
+
+@dataclass(frozen=True)
+class BandpassSolution:
+    """What one calibrator group gives.
+
+    Attributes
+    ----------
+    bandpass : AntennaSolution
+        Shape (n_ant, n_chan, n_pol); the reference antenna's phase is zero, the mean phase over the group is in it.
+    phases : (n_interval, n_ant, n_pol) complex64
+        Pre-bandpass phases, circular mean one over the intervals; 1 where flagged.
+    phase_flags, phase_snr : (n_interval, n_ant, n_pol)
+    reference
+        Index of the phase reference.
+    dead : (n_ant, n_pol) bool
+        Receptors found dead or without data.
+    sums : NormalSums
+        Sums of the whole group with the pre-bandpass phases left in: a gain can be solved from them.
+    """
+
+    bandpass: AntennaSolution
+    phases: Complex64s
+    phase_flags: Flags
+    phase_snr: npt.NDArray[np.float32]
+    reference: int
+    dead: Flags
+    sums: NormalSums
+
+
+@dataclass
+class _Interval:
+    phases: Complex64s
+    flags: Flags
+    snr: npt.NDArray[np.float32]
+
+
+@dataclass
+class BandpassStream:
+    """Collects intervals, then solves.
+
+    Parameters
+    ----------
+    antennas
+        Antenna indices (i, j) of each baseline.
+    positions_m : (n_ant, 3) float
+        Antenna positions, metres; names the central antennas.
+    names
+        Antenna names.
+    n_channel
+        Channels per baseline.
+    options
+        :class:`BandpassOptions`.
+    """
+
+    antennas: Antennas
+    positions_m: npt.NDArray[np.float64]
+    names: tuple[str, ...]
+    n_channel: int
+    options: BandpassOptions
+    _block: NormalSums = field(init=False)
+    _coherent: NormalSums = field(init=False)
+    _plain: NormalSums = field(init=False)
+    _estimate: Complex64s | None = field(init=False, default=None)
+    _weight: npt.NDArray[np.float32] | None = field(init=False, default=None)
+    _intervals: list[_Interval] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.antennas[0]), self.n_channel, 2)
+        self._block, self._coherent, self._plain = (NormalSums.empty(*shape) for _ in range(3))
+
+    def add_interval(self, data: Complex64s, flags: Flags, model: Complex64s) -> None:
+        """Add the integrations of one pre-bandpass interval; shapes as in :meth:`NormalSums.add`."""
+        self._block.clear()
+        self._block.add(data, flags, model)
+        interval = self._solve_phases()
+        self._intervals.append(interval)
+        self._plain.merge(self._block, self.antennas)
+        self._coherent.merge(self._block, self.antennas, np.where(interval.flags, 0, interval.phases))
+        if len(self._intervals) in _REFINE_AFTER and self._block.count.any():
+            self._refine()
+
+    def finish(self) -> BandpassSolution:
+        """Solve the bandpass from all intervals.
+
+        Raises
+        ------
+        SolveError
+            Without unflagged data, or when no antenna has a solution.
+        """
+        n_ant = len(self.names)
+        options = self.options
+        minimum = (options.minsnr, options.min_baselines)
+        solution = solve_antennas(self._coherent, self.antennas, n_ant, start=self._estimate, minimum=minimum)
+        dead = find_dead_receptors(
+            solution, amplitude_ratio=options.dead_amplitude_ratio, flagged_fraction=options.dead_flagged_fraction
+        )
+        solution = flag_receptors(solution, dead)
+        order = rank_reference_antennas(solution.flags, solution.snr, self.positions_m)
+        reference = choose_reference_antenna(order, self.names, options.refant)
+        if options.refant is not None and self.names[reference] != options.refant:
+            logger.warning("reference antenna %s has no solutions; %s stands in", options.refant, self.names[reference])
+        return self._assemble(solution, dead, reference, next((int(i) for i in order if i != reference), None))
+
+    def _assemble(
+        self, solution: AntennaSolution, dead: Flags, reference: int, fallback: int | None
+    ) -> BandpassSolution:
+        flags = np.stack([i.flags for i in self._intervals]) | dead[None]
+        phases = np.stack([i.phases for i in self._intervals])
+        phases = np.where(flags, 1.0, phases * np.conj(phases[:, reference : reference + 1]))
+        mean = np.sum(np.where(flags, 0, phases), axis=0)
+        mean = np.where(mean == 0, 1.0, mean / np.maximum(np.abs(mean), 1e-30))
+        phases = np.where(flags, 1.0, phases * np.conj(mean)[None])
+        gains = solution.gains * mean[:, None, :]
+        referred = refer_phases(gains.astype(np.complex128), solution.flags, reference, fallback)
+        referred = np.where(solution.flags, 0.0, referred)
+        return BandpassSolution(
+            bandpass=AntennaSolution(referred.astype(np.complex64), solution.flags, solution.snr, solution.noise),
+            phases=phases.astype(np.complex64),
+            phase_flags=flags,
+            phase_snr=np.where(flags, 0, np.stack([i.snr for i in self._intervals])),
+            reference=reference,
+            dead=dead,
+            sums=self._plain,
+        )
+
+    def _solve_phases(self) -> _Interval:
+        """Phase per receptor of the block just summed, against the bandpass known so far."""
+        n_ant = len(self.names)
+        if self._estimate is None or self._weight is None:
+            none = not self._block.count.any()
+            return _Interval(
+                np.ones((n_ant, 2), np.complex64), np.full((n_ant, 2), none), np.zeros((n_ant, 2), np.float32)
+            )
+        collapsed = self._block.collapse(self._estimate, self.antennas)
+        gains, _ = solve_stefcal(collapsed.cross, collapsed.power, self.antennas, self._weight, phase_only=True)
+        noise = np.where(self._weight > 0, 1.0 / np.where(self._weight > 0, self._weight, 1.0), 0).astype(np.float32)
+        judged = judge_solution(
+            collapsed,
+            self.antennas,
+            gains,
+            noise=noise,
+            converged=np.ones((1, 2), bool),
+            minimum=(self.options.prebp_minsnr, self.options.min_baselines),
+        )
+        phases = np.where(judged.flags, 1.0, gains)[:, 0]
+        return _Interval(phases.astype(np.complex64), judged.flags[:, 0], judged.snr[:, 0])
+
+    def _refine(self) -> None:
+        """Solve the bandpass roughly from what has been added, for the next intervals' phases."""
+        n_ant = len(self.names)
+        weight = np.ones((n_ant, 2), np.float32) if self._weight is None else self._weight
+        reference = find_best_connected(self._coherent, self.antennas, n_ant)
+        gains, _ = solve_stefcal(
+            self._coherent.cross,
+            self._coherent.power,
+            self.antennas,
+            weight,
+            start=self._estimate,
+            reference=reference,
+            max_iterations=30,
+        )
+        noise = measure_antenna_noise(self._coherent.baseline_noise(gains, self.antennas)[0], self.antennas, n_ant)
+        self._estimate = gains
+        self._weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0).astype(np.float32)
+        if not np.any(self._weight > 0):
+            raise SolveError("the residuals of the first intervals show no noise: the data are empty")
+
+
+def solve_gain(
+    sums: NormalSums,
+    antennas: Antennas,
+    bandpass: AntennaSolution,
+    *,
+    minimum: tuple[float, int] = (3.0, 4),
+    amplitudes: bool = False,
+) -> tuple[AntennaSolution, float]:
+    """Broadband gain of each receptor from per-channel sums, with the bandpass applied.
+
+    Returns
+    -------
+    solution : AntennaSolution
+        Shape (n_ant, 1, n_pol); see :func:`shape_gains` for what ``amplitudes`` decides.
+    flux_ratio : float
+        Observed over model flux density on the bandpass's scale.
+    """
+    gains = np.where(bandpass.flags, 0, bandpass.gains).astype(np.complex64)
+    solution = solve_antennas(sums.collapse(gains, antennas), antennas, len(gains), minimum=minimum)
+    return shape_gains(solution, amplitudes=amplitudes)
+
+
+def shape_gains(solution: AntennaSolution, *, amplitudes: bool) -> tuple[AntennaSolution, float]:
+    """What of a gain solution is kept: phases, and amplitudes relative to the array's median.
+
+    The common amplitude is the flux scale's business (DECISIONS 10): it is reported, never kept.
+
+    Parameters
+    ----------
+    solution
+        Shape (n_ant, 1, n_pol).
+    amplitudes
+        Keep one amplitude per antenna (SNR-weighted over polarizations), the array's median being 1.
+
+    Returns
+    -------
+    solution : AntennaSolution
+    flux_ratio : float
+        Median amplitude squared; NaN without solutions.
+    """
+    modulus, good = np.abs(solution.gains), ~solution.flags
+    if not good.any():
+        return solution, float("nan")
+    weight = np.where(good, solution.snr.astype(np.float64) ** 2, 0.0)
+    total = np.sum(weight, axis=2, keepdims=True)
+    per_antenna = np.sum(weight * modulus, axis=2, keepdims=True) / np.where(total > 0, total, 1.0)
+    common = float(np.median(per_antenna[total > 0]))
+    amplitude = np.where(total > 0, per_antenna / common, 1.0) if amplitudes else np.ones_like(per_antenna)
+    unit = np.where(good, solution.gains / np.where(modulus > 0, modulus, 1.0), 0.0)
+    gains = (unit * amplitude).astype(np.complex64)
+    return AntennaSolution(gains, solution.flags, solution.snr, solution.noise), common**2
