@@ -1,0 +1,209 @@
+"""Compiled loops of the visibility prediction: antenna phasors with smearing terms, and the gather of baselines."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats32 = npt.NDArray[np.float32]
+Floats64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class AntennaPhases(NamedTuple):
+    """Geometry of one integration, for antennas (n_ant) and sources (n_src).
+
+    Attributes
+    ----------
+    delay_s : (n_ant, n_src) float
+        Delay of the source against the phase centre, seconds.
+    time_rate : (n_ant, n_src) float32
+        pi times the fringe turns per integration and hertz: the argument of the time-smearing terms over frequency.
+    channel_turn : (n_ant, n_src) float32
+        pi times the turns across one channel: the argument of the channel-smearing terms.
+    """
+
+    delay_s: Floats64
+    time_rate: Floats32
+    channel_turn: Floats32
+
+
+class SmearingTerms(NamedTuple):
+    """Terms of the separable expansion of sinc(time) sinc(channel).
+
+    Attributes
+    ----------
+    orders : (n_term, 2) int
+        Orders of the spherical Bessel functions in time and channel.
+    first, last : (n_term,) int
+        The term is needed by the sources first, ..., last - 1 (sorted by decreasing smearing).
+    """
+
+    orders: Ints
+    first: Ints
+    last: Ints
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _count_series(largest: float) -> int:
+    """Terms of the power series that leave less than 1e-6 of its value, for arguments up to ``largest``."""
+    square, rest, n = largest * largest, 1.0, 0
+    while n < 12:
+        rest *= square / ((2 * n + 2) * (2 * n + 3))
+        if rest < 1e-6:
+            break
+        n += 1
+    return n
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def multiply_bessel(argument: Floats32, order: int, n_series: int, series: Floats32, out: Floats32) -> None:
+    """Multiply ``out`` by sqrt(2k + 1) j_k(z), from the power series (DLMF 10.53.1); ``series`` is scratch."""
+    scale = np.float32(np.sqrt(2.0 * order + 1.0))
+    for k in range(1, order + 1):
+        scale /= np.float32(2.0 * k + 1.0)
+    n = argument.shape[0]
+    for s in range(n):
+        series[s] = 1.0
+    for m in range(n_series, 0, -1):
+        factor = np.float32(1.0 / (2 * m * (2 * order + 2 * m + 1)))
+        for s in range(n):
+            series[s] = np.float32(1.0) - series[s] * argument[s] * argument[s] * factor
+    for _ in range(order):
+        for s in range(n):
+            series[s] *= argument[s]
+    for s in range(n):
+        out[s] *= series[s] * scale
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _start_phasors(delay_s: Floats64, frequency_hz: float, state: Floats32) -> None:
+    """Write cos and sin of 2 pi f delay into the two rows of ``state``; turns are reduced in float64."""
+    for s in range(delay_s.shape[0]):
+        turns = delay_s[s] * frequency_hz
+        angle = 2.0 * np.pi * (turns - np.round(turns))
+        state[0, s], state[1, s] = np.cos(angle), np.sin(angle)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def fill_phasors(
+    phases: AntennaPhases,
+    frequencies_hz: Floats64,
+    amplitude: Floats32,
+    terms: SmearingTerms,
+    out: Floats32,
+) -> None:
+    """Antenna phasors of all terms over a run of equally spaced channels.
+
+    Parameters
+    ----------
+    phases : AntennaPhases
+        Geometry.
+    frequencies_hz : (n_chan,) float
+        Equally spaced channel centres, Hz.
+    amplitude : (n_chan, n_src) float32
+        Square roots of the apparent fluxes.
+    terms : SmearingTerms
+        The expansion.
+    out : (n_chan, n_ant, 2 * n_column) float32
+        Real parts, then imaginary parts; a column is a (term, source) pair.
+    """
+    n_chan, n_ant = out.shape[0], out.shape[1]
+    n_src = amplitude.shape[1]
+    n_column = out.shape[2] // 2
+    step_hz = frequencies_hz[1] - frequencies_hz[0] if n_chan > 1 else 0.0
+    state, step, base = (
+        np.empty((2, n_src), np.float32),
+        np.empty((2, n_src), np.float32),
+        np.empty((2, n_src), np.float32),
+    )
+    weight, argument, series = np.empty(n_src, np.float32), np.empty(n_src, np.float32), np.empty(n_src, np.float32)
+    for a in range(n_ant):
+        n_time = _count_series(np.abs(phases.time_rate[a]).max() * frequencies_hz.max())
+        n_channel = _count_series(np.abs(phases.channel_turn[a]).max())
+        _start_phasors(phases.delay_s[a], frequencies_hz[0], state)
+        _start_phasors(phases.delay_s[a], step_hz, step)
+        for c in range(n_chan):
+            row = out[c, a]
+            frequency = np.float32(frequencies_hz[c])
+            for s in range(n_src):
+                base[0, s] = state[0, s] * amplitude[c, s]
+                base[1, s] = state[1, s] * amplitude[c, s]
+                argument[s] = phases.time_rate[a, s] * frequency
+            for s in range(n_src):
+                turned = state[0, s] * step[0, s] - state[1, s] * step[1, s]
+                state[1, s] = state[0, s] * step[1, s] + state[1, s] * step[0, s]
+                state[0, s] = turned
+            column = 0
+            for term in range(terms.orders.shape[0]):
+                first, last = terms.first[term], terms.last[term]
+                n = last - first
+                weight[:n] = 1.0
+                multiply_bessel(argument[first:last], terms.orders[term, 0], n_time, series, weight)
+                multiply_bessel(phases.channel_turn[a, first:last], terms.orders[term, 1], n_channel, series, weight)
+                for s in range(n):
+                    row[column + s] = base[0, first + s] * weight[s]
+                    row[n_column + column + s] = base[1, first + s] * weight[s]
+                column += n
+
+
+@numba.njit(nogil=True, cache=True)
+def gather_baselines(
+    real: Floats32,
+    cross: Floats32,
+    pairs: Ints,
+    sign: float,
+    out: npt.NDArray[np.complex64],
+) -> None:
+    """Add Re V_ij = real_ij and Im V_ij = cross_ij - cross_ji of a run of channels to the baselines.
+
+    Parameters
+    ----------
+    real, cross : (n_chan, n, n) float32
+        X X^T + Y Y^T and Y X^T of the antenna phasors X + iY.
+    pairs : (n_bl, 2) int
+        Rows of the two antennas; baselines with an antenna outside this set (>= n) are left alone.
+    sign
+        +1 or -1 (sources of negative flux).
+    out : (n_bl, n_chan) complex64
+        Added to.
+    """
+    n = real.shape[1]
+    n_chan = real.shape[0]
+    factor = np.float32(sign)
+    for b in range(pairs.shape[0]):
+        i, j = pairs[b, 0], pairs[b, 1]
+        if i >= n or j >= n:
+            continue
+        for c in range(n_chan):
+            out[b, c] += factor * np.complex64(complex(real[c, i, j], cross[c, i, j] - cross[c, j, i]))
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def predict_directly(
+    phases: AntennaPhases,
+    frequencies_hz: Floats64,
+    flux_jy: Floats64,
+    pairs: Ints,
+    out: npt.NDArray[np.complex64],
+) -> None:
+    """Sum baseline by baseline, for sources smeared beyond the reach of the expansion.
+
+    Adds sum_s S_s sinc(time) sinc(channel) exp(2 pi i f (delay_i - delay_j)) to ``out`` (n_bl, n_chan);
+    ``flux_jy`` is (n_chan, n_src).
+    """
+    for b in range(pairs.shape[0]):
+        i, j = pairs[b, 0], pairs[b, 1]
+        for s in range(flux_jy.shape[1]):
+            delay = phases.delay_s[i, s] - phases.delay_s[j, s]
+            rate = np.float64(phases.time_rate[i, s]) - np.float64(phases.time_rate[j, s])
+            turn = np.float64(phases.channel_turn[i, s]) - np.float64(phases.channel_turn[j, s])
+            across = np.sin(turn) / turn if abs(turn) > 1e-9 else 1.0
+            for c in range(frequencies_hz.shape[0]):
+                z = rate * frequencies_hz[c]
+                along = np.sin(z) / z if abs(z) > 1e-9 else 1.0
+                turns = delay * frequencies_hz[c]
+                angle = 2.0 * np.pi * (turns - np.round(turns))
+                strength = flux_jy[c, s] * across * along
+                out[b, c] += np.complex64(complex(strength * np.cos(angle), strength * np.sin(angle)))
