@@ -213,7 +213,7 @@ class _Grid:
 
     The sky brightness convolved with the PSF is band-limited by the longest baseline: pixels up to half its fringe
     hold all of it, and a zero-padded spectrum gives the pixels between. The margin keeps the edges of the
-    (not periodic) image away from the product: what is left of them is below 1e-4 of the image's rms.
+    (not periodic) image away from the product.
     """
 
     geometry: ImageGeometry
@@ -264,8 +264,15 @@ class _Grid:
         ).T
         if self.coarse:
             x0, y0 = wide - nx // 2, high - ny // 2
-            image = _double(image)[y0 : y0 + ny, x0 : x0 + nx]
+            tapered = image * (_taper(high, self.MARGIN)[:, None] * _taper(wide, self.MARGIN))
+            image = _double(tapered)[y0 : y0 + ny, x0 : x0 + nx]
         return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def _taper(n: int, margin: int) -> npt.NDArray[np.float32]:
+    """1 inside, falling as a raised cosine to 0 over the margins: what makes an image periodic without a step."""
+    edge = np.minimum(np.arange(n), np.arange(n)[::-1])
+    return np.asarray(np.sin(0.5 * np.pi * np.clip((edge + 0.5) / margin, 0.0, 1.0)) ** 2, np.float32)
 
 
 def _double(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
