@@ -26,12 +26,12 @@ Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Complexes = npt.NDArray[np.complex64]
 
-TOLERANCE = 2.5e-4
+TOLERANCE = 5e-4
 """Largest neglected term of the expansion, as a fraction of the source's flux."""
 ARGUMENT_LIMIT = 2.5
 """Largest argument (pi * turns from the array's middle) of the expansion; sources beyond it are summed directly."""
 MAX_ORDER = 7
-BLOCK_CHANNELS = 16
+BLOCK_CHANNELS = 8
 TASK_CHANNELS = 64
 
 
@@ -42,17 +42,21 @@ class Part:
     Attributes
     ----------
     phases : AntennaPhases
-        Arrays (n_time, n_ant, n_src): antennas outermost first, sources by decreasing smearing.
+        Arrays (n_time, n_ant, n_src): antennas in the order of the baselines, sources by decreasing smearing.
     flux_jy : (n_time, n_src, n_chan) float
         Apparent fluxes, not negative.
-    pairs : (n_bl, 2) int
-        Baselines as rows of the sorted antennas.
+    pairs : (n_bl, 3) int
+        The two antennas of a baseline, as rows of ``phases``, and its row in the output.
     n_direct
         The first sources are smeared beyond the expansion: they are summed baseline by baseline.
     terms : SmearingTerms
         Terms for all antennas (source counts start behind the direct ones).
-    n_outer, outer_terms
-        Further terms that matter only among the first ``n_outer`` antennas.
+    outer : (n_outer,) int
+        Antennas far from the middle.
+    outer_pairs : (n_outer_bl, 3) int
+        Baselines among them, as rows of ``outer``.
+    outer_terms : SmearingTerms
+        Further terms that matter only among the outer antennas.
     """
 
     phases: AntennaPhases
@@ -60,12 +64,13 @@ class Part:
     pairs: Ints
     n_direct: int
     terms: SmearingTerms
-    n_outer: int
+    outer: Ints
+    outer_pairs: Ints
     outer_terms: SmearingTerms
 
 
 def sort_part(phases: AntennaPhases, flux_jy: Floats, pairs: Ints, top_hz: float) -> Part:
-    """Sort antennas and sources by smearing and choose the expansion's terms.
+    """Sort antennas and sources and choose the expansion's terms.
 
     Parameters
     ----------
@@ -78,24 +83,42 @@ def sort_part(phases: AntennaPhases, flux_jy: Floats, pairs: Ints, top_hz: float
     top_hz
         Highest frequency, where time smearing is largest.
     """
-    time = np.abs(phases.time_rate).max(axis=0) * top_hz
-    channel = np.abs(phases.channel_turn).max(axis=0)
-    antennas = np.argsort(-np.hypot(time, channel).max(axis=1, initial=0.0), kind="stable")
+    antennas, place = _order_of_appearance(pairs, phases.delay_s.shape[1])
+    time = np.abs(phases.time_rate[:, antennas]).max(axis=0) * top_hz
+    channel = np.abs(phases.channel_turn[:, antennas]).max(axis=0)
     sources = np.argsort(-np.hypot(time, channel).max(axis=0), kind="stable")
-    time, channel = time[np.ix_(antennas, sources)], channel[np.ix_(antennas, sources)]
+    time, channel = time[:, sources], channel[:, sources]
     reach = np.maximum(time, channel).max(axis=0)
     n_direct = int(np.max(np.flatnonzero(reach > ARGUMENT_LIMIT), initial=-1)) + 1
-    n_outer, terms, outer_terms = _choose_terms(time[:, n_direct:], channel[:, n_direct:])
-    rank = np.argsort(antennas)
+    outermost = np.argsort(-np.hypot(time, channel).max(axis=1), kind="stable")
+    n_outer, terms, outer_terms = _choose_terms(time[outermost, n_direct:], channel[outermost, n_direct:])
+    rows = np.column_stack([place[pairs], np.arange(len(pairs))])
     return Part(
         phases=_select(phases, np.ix_(np.arange(len(flux_jy)), antennas, sources)),
         flux_jy=flux_jy[:, sources],
-        pairs=rank[pairs],
+        pairs=rows,
         n_direct=n_direct,
         terms=terms,
-        n_outer=n_outer,
+        outer=outermost[:n_outer],
+        outer_pairs=_pairs_among(rows, outermost[:n_outer], len(antennas)),
         outer_terms=outer_terms,
     )
+
+
+def _order_of_appearance(pairs: Ints, n_ant: int) -> tuple[Ints, Ints]:
+    """Antennas that have baselines, in the order of the baselines (runs of neighbours gather fast), and the inverse."""
+    used, first = np.unique(pairs.ravel(), return_index=True)
+    antennas = used[np.argsort(first)]
+    place = np.full(n_ant, -1, dtype=np.int64)
+    place[antennas] = np.arange(len(antennas))
+    return antennas, place
+
+
+def _pairs_among(rows: Ints, chosen: Ints, n_ant: int) -> Ints:
+    place = np.full(n_ant, -1, dtype=np.int64)
+    place[chosen] = np.arange(len(chosen))
+    among = np.column_stack([place[rows[:, :2]], rows[:, 2]])
+    return np.ascontiguousarray(among[(among[:, 0] >= 0) & (among[:, 1] >= 0)])
 
 
 def _choose_terms(time: Floats, channel: Floats) -> tuple[int, SmearingTerms, SmearingTerms]:
@@ -184,33 +207,28 @@ def _blas() -> ThreadpoolController:
 
 
 def _add_share(part: Part, frequency: Floats, sign: float, share: list[tuple[int, slice]], out: Complexes) -> None:
-    n_ant = part.phases.delay_s.shape[1]
-    products = [_Product(n_ant, _count_columns(part.terms))]
-    if _count_columns(part.outer_terms):
-        products.append(_Product(part.n_outer, _count_columns(part.outer_terms)))
+    """Sum a thread's share of (integration, run of channels)."""
+    everywhere = _Product(len(part.phases.delay_s[0]), part.terms, part.pairs)
+    among_outer = _Product(len(part.outer), part.outer_terms, part.outer_pairs)
     for t, run in share:
+        target = (out[t], run.start, sign)
+        amplitude = np.sqrt(part.flux_jy[t, part.n_direct :, run].T).astype(np.float32, order="C")
         here = _select(part.phases, (t, slice(None), slice(part.n_direct, None)))
-        amplitude = np.sqrt(part.flux_jy[t % len(part.flux_jy), part.n_direct :, run].T).astype(np.float32)
-        amplitude = np.ascontiguousarray(np.broadcast_to(amplitude, (run.stop - run.start, here.delay_s.shape[1])))
-        if n_direct := part.n_direct:
-            flux = sign * part.flux_jy[t, :n_direct, run].T
-            predict_directly(
-                _select(part.phases, (t, slice(None), slice(n_direct))),
-                frequency[run],
-                flux,
-                part.pairs,
-                out[t, :, run],
-            )
-        for product, terms in zip(products, (part.terms, part.outer_terms), strict=False):
-            product.add(here, frequency[run], amplitude, terms, (part.pairs, sign, out[t, :, run]))
+        everywhere.add(here, frequency[run], amplitude, target)
+        among_outer.add(_select(here, part.outer), frequency[run], amplitude, target)
+        if part.n_direct:
+            far = _select(part.phases, (t, slice(None), slice(part.n_direct)))
+            flux = sign * part.flux_jy[t, : part.n_direct, run].T
+            predict_directly(far, frequency[run], flux, part.pairs, out[t, :, run])
 
 
 class _Product:
-    """Buffers of the matrix product over the columns of some antennas, for one thread."""
+    """The matrix product over the columns of some antennas, with the buffers of one thread."""
 
-    def __init__(self, n_ant: int, n_column: int) -> None:
-        self._n_ant = n_ant
-        self._phasors = np.empty((TASK_CHANNELS, n_ant, 2 * n_column), np.float32)
+    def __init__(self, n_ant: int, terms: SmearingTerms, pairs: Ints) -> None:
+        self._terms, self._pairs = terms, pairs
+        self._n_column = _count_columns(terms)
+        self._phasors = np.empty((TASK_CHANNELS, n_ant, 2 * self._n_column), np.float32)
         self._real = np.empty((BLOCK_CHANNELS, n_ant, n_ant), np.float32)
         self._cross = np.empty_like(self._real)
 
@@ -219,18 +237,18 @@ class _Product:
         phases: AntennaPhases,
         frequency: Floats,
         amplitude: Floats32,
-        terms: SmearingTerms,
-        target: tuple[Ints, float, Complexes],
+        target: tuple[Complexes, int, float],
     ) -> None:
-        """Add V = E E^H of a run of channels to the baselines of ``target`` (pairs, sign, out (n_bl, n_chan))."""
-        pairs, sign, out = target
+        """Add V = E E^H of a run of channels to ``target``: (n_bl, n_all_chan) output, its first channel, the sign."""
+        if not self._n_column:
+            return
+        out, first, sign = target
         phasors = self._phasors[: len(frequency)]
-        mine = _select(phases, slice(self._n_ant))
-        fill_phasors(mine, frequency, amplitude, terms, phasors)
-        n_column = phasors.shape[2] // 2
+        fill_phasors(phases, frequency, amplitude, self._terms, phasors)
         for start in range(0, len(frequency), BLOCK_CHANNELS):
             block = phasors[start : start + BLOCK_CHANNELS]
             real, cross = self._real[: len(block)], self._cross[: len(block)]
             np.matmul(block, block.transpose(0, 2, 1), out=real)  # the same operand twice: numpy calls syrk
-            np.matmul(block[:, :, n_column:], block[:, :, :n_column].transpose(0, 2, 1), out=cross)
-            gather_baselines(real, cross, pairs, sign, out[:, start : start + BLOCK_CHANNELS])
+            x, y = block[:, :, : self._n_column], block[:, :, self._n_column :]
+            np.matmul(y, x.transpose(0, 2, 1), out=cross)
+            gather_baselines((real, cross), self._pairs, sign, first + start, out)

@@ -87,6 +87,31 @@ def _start_phasors(delay_s: Floats64, frequency_hz: float, state: Floats32) -> N
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
+def _fill_weights(
+    time_argument: Floats32, channel_argument: Floats32, terms: SmearingTerms, scratch: Floats32, weight: Floats32
+) -> None:
+    """Weights sqrt((2k + 1)(2m + 1)) j_k j_m of all columns of one antenna at one frequency."""
+    n_time = _count_series(np.abs(time_argument).max())
+    n_channel = _count_series(np.abs(channel_argument).max())
+    weight[:] = 1.0
+    column = 0
+    for term in range(terms.orders.shape[0]):
+        first, last = terms.first[term], terms.last[term]
+        part = weight[column : column + last - first]
+        multiply_bessel(time_argument[first:last], terms.orders[term, 0], n_time, scratch, part)
+        multiply_bessel(channel_argument[first:last], terms.orders[term, 1], n_channel, scratch, part)
+        column += last - first
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _rotate(state: Floats32, step: Floats32) -> None:
+    for s in range(state.shape[1]):
+        turned = state[0, s] * step[0, s] - state[1, s] * step[1, s]
+        state[1, s] = state[0, s] * step[1, s] + state[1, s] * step[0, s]
+        state[0, s] = turned
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
 def fill_phasors(
     phases: AntennaPhases,
     frequencies_hz: Floats64,
@@ -101,7 +126,7 @@ def fill_phasors(
     phases : AntennaPhases
         Geometry.
     frequencies_hz : (n_chan,) float
-        Equally spaced channel centres, Hz.
+        Equally spaced channel centres, Hz; a run spans so little that the terms' weights are linear over it.
     amplitude : (n_chan, n_src) float32
         Square roots of the apparent fluxes.
     terms : SmearingTerms
@@ -109,8 +134,7 @@ def fill_phasors(
     out : (n_chan, n_ant, 2 * n_column) float32
         Real parts, then imaginary parts; a column is a (term, source) pair.
     """
-    n_chan, n_ant = out.shape[0], out.shape[1]
-    n_src = amplitude.shape[1]
+    n_chan, n_ant, n_src = out.shape[0], out.shape[1], amplitude.shape[1]
     n_column = out.shape[2] // 2
     step_hz = frequencies_hz[1] - frequencies_hz[0] if n_chan > 1 else 0.0
     state, step, base = (
@@ -118,66 +142,72 @@ def fill_phasors(
         np.empty((2, n_src), np.float32),
         np.empty((2, n_src), np.float32),
     )
-    weight, argument, series = np.empty(n_src, np.float32), np.empty(n_src, np.float32), np.empty(n_src, np.float32)
+    weight, slope, scratch = np.empty(n_column, np.float32), np.empty(n_column, np.float32), np.empty(n_src, np.float32)
     for a in range(n_ant):
-        n_time = _count_series(np.abs(phases.time_rate[a]).max() * frequencies_hz.max())
-        n_channel = _count_series(np.abs(phases.channel_turn[a]).max())
+        rate, turn = phases.time_rate[a], phases.channel_turn[a]
+        _fill_weights(rate * np.float32(frequencies_hz[0]), turn, terms, scratch, weight)
+        _fill_weights(rate * np.float32(frequencies_hz[-1]), turn, terms, scratch, slope)
+        for column in range(n_column):
+            slope[column] = (slope[column] - weight[column]) / np.float32(max(n_chan - 1, 1))
         _start_phasors(phases.delay_s[a], frequencies_hz[0], state)
         _start_phasors(phases.delay_s[a], step_hz, step)
         for c in range(n_chan):
             row = out[c, a]
-            frequency = np.float32(frequencies_hz[c])
             for s in range(n_src):
                 base[0, s] = state[0, s] * amplitude[c, s]
                 base[1, s] = state[1, s] * amplitude[c, s]
-                argument[s] = phases.time_rate[a, s] * frequency
-            for s in range(n_src):
-                turned = state[0, s] * step[0, s] - state[1, s] * step[1, s]
-                state[1, s] = state[0, s] * step[1, s] + state[1, s] * step[0, s]
-                state[0, s] = turned
+            _rotate(state, step)
             column = 0
             for term in range(terms.orders.shape[0]):
-                first, last = terms.first[term], terms.last[term]
-                n = last - first
-                weight[:n] = 1.0
-                multiply_bessel(argument[first:last], terms.orders[term, 0], n_time, series, weight)
-                multiply_bessel(phases.channel_turn[a, first:last], terms.orders[term, 1], n_channel, series, weight)
+                first, n = terms.first[term], terms.last[term] - terms.first[term]
                 for s in range(n):
-                    row[column + s] = base[0, first + s] * weight[s]
-                    row[n_column + column + s] = base[1, first + s] * weight[s]
+                    here = weight[column + s] + np.float32(c) * slope[column + s]
+                    row[column + s] = base[0, first + s] * here
+                    row[n_column + column + s] = base[1, first + s] * here
                 column += n
 
 
 @numba.njit(nogil=True, cache=True)
 def gather_baselines(
-    real: Floats32,
-    cross: Floats32,
+    products: tuple[Floats32, Floats32],
     pairs: Ints,
     sign: float,
+    first_channel: int,
     out: npt.NDArray[np.complex64],
 ) -> None:
     """Add Re V_ij = real_ij and Im V_ij = cross_ij - cross_ji of a run of channels to the baselines.
 
     Parameters
     ----------
-    real, cross : (n_chan, n, n) float32
+    products : two (n_chan, n, n) float32
         X X^T + Y Y^T and Y X^T of the antenna phasors X + iY.
-    pairs : (n_bl, 2) int
-        Rows of the two antennas; baselines with an antenna outside this set (>= n) are left alone.
+    pairs : (n_pair, 3) int
+        Rows of the two antennas in the products, and the row of ``out``.
     sign
         +1 or -1 (sources of negative flux).
-    out : (n_bl, n_chan) complex64
+    first_channel
+        Place of the run in ``out``.
+    out : (n_bl, n_all_chan) complex64
         Added to.
+
+    Notes
+    -----
+    Tiles of baselines by channels: reading runs along antennas, writing along channels, both within cache lines.
     """
-    n = real.shape[1]
+    real, cross = products
     n_chan = real.shape[0]
     factor = np.float32(sign)
-    for b in range(pairs.shape[0]):
-        i, j = pairs[b, 0], pairs[b, 1]
-        if i >= n or j >= n:
-            continue
+    tile = np.empty((16, n_chan), np.complex64)
+    for start in range(0, pairs.shape[0], 16):
+        n = min(16, pairs.shape[0] - start)
         for c in range(n_chan):
-            out[b, c] += factor * np.complex64(complex(real[c, i, j], cross[c, i, j] - cross[c, j, i]))
+            for b in range(n):
+                i, j = pairs[start + b, 0], pairs[start + b, 1]
+                tile[b, c] = complex(factor * real[c, i, j], factor * (cross[c, i, j] - cross[c, j, i]))
+        for b in range(n):
+            row = pairs[start + b, 2]
+            for c in range(n_chan):
+                out[row, first_channel + c] += tile[b, c]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -191,10 +221,10 @@ def predict_directly(
     """Sum baseline by baseline, for sources smeared beyond the reach of the expansion.
 
     Adds sum_s S_s sinc(time) sinc(channel) exp(2 pi i f (delay_i - delay_j)) to ``out`` (n_bl, n_chan);
-    ``flux_jy`` is (n_chan, n_src).
+    ``flux_jy`` is (n_chan, n_src), ``pairs`` as for :func:`gather_baselines`.
     """
     for b in range(pairs.shape[0]):
-        i, j = pairs[b, 0], pairs[b, 1]
+        i, j, row = pairs[b]
         for s in range(flux_jy.shape[1]):
             delay = phases.delay_s[i, s] - phases.delay_s[j, s]
             rate = np.float64(phases.time_rate[i, s]) - np.float64(phases.time_rate[j, s])
@@ -206,4 +236,4 @@ def predict_directly(
                 turns = delay * frequencies_hz[c]
                 angle = 2.0 * np.pi * (turns - np.round(turns))
                 strength = flux_jy[c, s] * across * along
-                out[b, c] += np.complex64(complex(strength * np.cos(angle), strength * np.sin(angle)))
+                out[row, c] += np.complex64(complex(strength * np.cos(angle), strength * np.sin(angle)))
