@@ -109,9 +109,9 @@ def _find_tiling(dataset: h5py.Dataset, path: Path) -> _Tiling | None:
 def _read_file(path: Path, buffer: Bytes, pad: int, size: int) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        done = 0
+        done, view = 0, buffer.data
         while done < size:
-            got = os.preadv(descriptor, [buffer[pad + done : pad + size]], done)
+            got = os.preadv(descriptor, [view[pad + done : pad + size]], done)
             if got == 0:
                 raise CorruptInputError(f"shrank to {done} bytes while it was read", path=path, cure="copy it again")
             done += got

@@ -1,0 +1,249 @@
+"""The production writer: raw subbands straight into the columns of one Measurement Set.
+
+A few threads read and rephase subbands (both release the interpreter lock) while this one writes the tiles of the one
+before: memory stays at a few subbands, and the time is that of moving the bytes.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+
+from dsa110_assets.science import geometry, instrument
+from dsa110_assets.science.phasing import Floats, antenna_phasors, rephase, thermal_sigma_jy
+from dsa110_resources.casacore_tables import open_table
+from dsa110_resources.ms_creation import add_data_column, create_measurement_set
+from dsa110_resources.ms_subtables import SECONDS_PER_DAY
+from dsa110_resources.subband_group import SubbandGroup
+from dsa110_resources.uvh5 import SubbandHeader
+from dsa110_resources.uvh5_tiles import raw_buffer, read_tiles
+
+logger = logging.getLogger(__name__)
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Stopwatch:
+    """Seconds per step, summed over threads."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+@dataclass(eq=False)
+class _Slab:
+    """Buffers of one subband; they are used again and again (touching fresh memory costs as much as the work)."""
+
+    raw: npt.NDArray[np.uint8]
+    visibilities: npt.NDArray[np.complex64]
+    flags: Bools
+    nsamples: Floats = field(default_factory=lambda: np.empty(0))
+    any_flag: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Geometry:
+    """What the rephasing and the UVW column share."""
+
+    axes: Floats
+    shift: Floats
+    uvw_m: Floats
+
+
+def _group_geometry(group: SubbandGroup) -> _Geometry:
+    header = group.first
+    axes = geometry.uvw_axes(*group.phase_center_deg, header.times_jd)
+    positions, order = header.antenna_positions_m, group.order
+    vectors = positions[order.antenna1] - positions[order.antenna2]
+    shift = axes[:, 2] - geometry.meridian_direction(header.dec_app_rad)
+    return _Geometry(axes, shift, np.einsum("tij,bj->tbi", axes, vectors))
+
+
+def write_direct(group: SubbandGroup, ms: Path, *, threads: int, flag_autos: bool, watch: Stopwatch) -> None:
+    """Write the main table of a group's Measurement Set at a path that does not exist yet.
+
+    Parameters
+    ----------
+    group
+        From :func:`dsa110_resources.subband_group.read_group`.
+    ms
+        Where; the caller publishes it.
+    threads
+        Threads that read and rephase.
+    flag_autos
+        Whether autocorrelations are flagged.
+    watch
+        Gets the seconds of ``read``, ``rephase`` and ``write``.
+    """
+    header = group.first
+    n_baseline, n_pol = header.n_baselines, len(header.polarizations)
+    shape = {"n_baseline": n_baseline, "n_time": header.n_times, "n_channel": group.n_channels, "n_pol": n_pol}
+    with watch.step("write"):
+        create_measurement_set(ms, **shape)
+    sky = _group_geometry(group)
+    with open_table(ms, write=True) as table:
+        nsamples = np.zeros(header.n_blts)
+        for subband, slab in _rephased_subbands(group, sky, threads, watch):
+            channels = group.channels_of(subband)
+            with watch.step("write"):
+                corner, end = [channels.start, 0], [channels.stop - 1, n_pol - 1]
+                table.putcolslice("DATA", slab.visibilities, corner, end)
+                _add_fixed_flags(slab, group, flag_autos)
+                if slab.any_flag:
+                    table.putcolslice("FLAG", slab.flags, corner, end)
+            nsamples += slab.nsamples / len(group.headers)
+        with watch.step("write"):
+            _flag_missing(table, group)
+            _write_rows(table, group, sky, nsamples)
+
+
+def _rephased_subbands(
+    group: SubbandGroup, sky: _Geometry, threads: int, watch: Stopwatch
+) -> Iterator[tuple[int, _Slab]]:
+    """Subbands in ascending frequency; a slab is only valid until the next one is asked for."""
+    header = group.first
+    shape = (header.n_blts, header.n_channels, len(header.polarizations))
+    size = max(member.file_size for member in group.headers.values())
+    free: SimpleQueue[_Slab] = SimpleQueue()
+    for _ in range(threads + 1):
+        free.put(_Slab(raw_buffer(size), np.empty(shape, np.complex64), np.empty(shape, np.bool_)))
+    waiting = sorted(group.headers, reverse=True)
+    with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
+        running: list[tuple[int, Future[_Slab]]] = []
+        while waiting or running:
+            while waiting and len(running) <= threads:
+                subband = waiting.pop(0)
+                job = pool.submit(_prepare, group, group.headers[subband], sky, free, watch)
+                running.append((subband, job))
+            subband, job = running.pop(0)
+            slab = job.result()
+            yield subband, slab
+            free.put(slab)
+
+
+def _prepare(
+    group: SubbandGroup, header: SubbandHeader, sky: _Geometry, free: "SimpleQueue[_Slab]", watch: Stopwatch
+) -> _Slab:
+    slab = free.get()
+    try:
+        with watch.step("read"):
+            tiles = read_tiles(header, slab.raw)
+        with watch.step("rephase"):
+            phasors = antenna_phasors(header.antenna_positions_m, sky.shift, header.frequencies_hz)
+            n_bad = rephase(
+                tiles.visibilities,
+                phasors,
+                group.baselines.antenna1,
+                group.baselines.antenna2,
+                order=group.order,
+                reverse_channels=bool(header.frequencies_hz[0] > header.frequencies_hz[-1]),
+                out=slab.visibilities,
+                flags=slab.flags,
+            )
+    except BaseException:
+        free.put(slab)
+        raise
+    rows = _row_order(group)
+    slab.nsamples = tiles.nsamples[rows]
+    slab.any_flag = bool(n_bad) or tiles.flags is not None or bool(np.any(slab.nsamples == 0))
+    if tiles.flags is not None:
+        slab.flags |= tiles.flags[rows, ::-1]
+    slab.flags[slab.nsamples == 0] = True
+    if n_bad:
+        logger.warning("%s: %d values are not finite; zeroed and flagged", header.path.name, n_bad)
+    return slab
+
+
+def _row_order(group: SubbandGroup) -> npt.NDArray[np.int64]:
+    """Raw row of each Measurement Set row."""
+    inverse = np.argsort(group.order.destination)
+    starts = np.arange(group.first.n_times) * group.first.n_baselines
+    return np.asarray((starts[:, None] + inverse).reshape(-1), dtype=np.int64)
+
+
+def _autos(group: SubbandGroup) -> Bools:
+    auto = group.order.antenna1 == group.order.antenna2
+    return np.tile(auto, group.first.n_times)
+
+
+def _add_fixed_flags(slab: _Slab, group: SubbandGroup, flag_autos: bool) -> None:
+    if flag_autos:
+        slab.flags[_autos(group)] = True
+        slab.any_flag = True
+
+
+def _flag_missing(table: object, group: SubbandGroup) -> None:
+    """Channels of missing subbands exist: zero, flagged, and of weight zero (which needs a weight per channel)."""
+    if not group.missing:
+        return
+    header = group.first
+    n_pol = len(header.polarizations)
+    shape = (header.n_blts, header.n_channels, n_pol)
+    add_data_column(table, "WEIGHT_SPECTRUM", "float", n_baseline=header.n_baselines)
+    weight = np.full(shape, _weight(header, instrument.SAMPLES_PER_INTEGRATION), np.float32)
+    flags, zeros, no_weight = np.ones(shape, bool), np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
+    for subband in range(instrument.N_SUBBANDS):
+        channels = group.channels_of(subband)
+        corner, end = [channels.start, 0], [channels.stop - 1, n_pol - 1]
+        missing = subband in group.missing
+        table.putcolslice("WEIGHT_SPECTRUM", no_weight if missing else weight, corner, end)  # type: ignore[attr-defined]
+        if missing:
+            table.putcolslice("FLAG", flags, corner, end)  # type: ignore[attr-defined]
+            table.putcolslice("DATA", zeros, corner, end)  # type: ignore[attr-defined]
+
+
+def _weight(header: SubbandHeader, nsamples: float) -> float:
+    share = nsamples / instrument.SAMPLES_PER_INTEGRATION
+    sigma = thermal_sigma_jy(instrument.SEFD_JY, header.channel_width_hz, header.integration_s * share)
+    return 1.0 / sigma**2
+
+
+def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Floats) -> None:
+    """Every column but DATA and FLAG.
+
+    SIGMA is the noise of DATA (raw units, at the nominal gain) and WEIGHT that of CORRECTED_DATA (1 / Jy^2), both
+    thermal: CASA solves with the one and images with the other.
+    """
+    header, order = group.first, group.order
+    n_times, n_pol = header.n_times, len(header.polarizations)
+    share = nsamples / instrument.SAMPLES_PER_INTEGRATION
+    full = _weight(header, instrument.SAMPLES_PER_INTEGRATION)
+    weight = np.repeat((full * share)[:, None], n_pol, axis=1).astype(np.float32)
+    sigma_jy = np.divide(1.0, np.sqrt(full * share), out=np.zeros_like(share), where=share > 0)
+    sigma = np.repeat((sigma_jy * instrument.RAW_GAIN**2)[:, None], n_pol, axis=1).astype(np.float32)
+    seconds = np.repeat((header.times_jd - 2400000.5) * SECONDS_PER_DAY, header.n_baselines)
+    zero, one = np.zeros(header.n_blts, np.int32), np.ones(header.n_blts, np.int32)
+    columns = {
+        "UVW": sky.uvw_m.reshape(-1, 3),
+        "ANTENNA1": np.tile(order.antenna1, n_times).astype(np.int32),
+        "ANTENNA2": np.tile(order.antenna2, n_times).astype(np.int32),
+        "TIME": seconds,
+        "TIME_CENTROID": seconds,
+        "INTERVAL": np.full(header.n_blts, header.integration_s),
+        "EXPOSURE": header.integration_s * share,
+        "WEIGHT": weight,
+        "SIGMA": sigma,
+        "SCAN_NUMBER": one,
+        "FLAG_ROW": np.zeros(header.n_blts, bool),
+    }
+    columns |= dict.fromkeys(("ARRAY_ID", "DATA_DESC_ID", "FEED1", "FEED2", "FIELD_ID", "OBSERVATION_ID"), zero)
+    columns |= dict.fromkeys(("PROCESSOR_ID", "STATE_ID"), zero)
+    for name, values in columns.items():
+        table.putcol(name, values)  # type: ignore[attr-defined]
