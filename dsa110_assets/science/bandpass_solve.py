@@ -22,7 +22,7 @@ from dsa110_assets.science.antenna_solution import (
 )
 from dsa110_assets.science.errors import SolveError
 from dsa110_assets.science.gain_options import BandpassOptions
-from dsa110_assets.science.normal_sums import Antennas, NormalSums
+from dsa110_assets.science.normal_sums import Antennas, NormalSums, collapse_data
 from dsa110_assets.science.referencing import choose_reference_antenna, rank_reference_antennas, refer_phases
 from dsa110_assets.science.stefcal import solve_stefcal
 
@@ -33,6 +33,8 @@ Complex64s = npt.NDArray[np.complex64]
 
 _REFINE_AFTER = (1, 2, 4, 8)
 """Intervals after which the bandpass used to collapse the channels is solved again."""
+_ESTIMATE_CHANNELS = 192
+"""Channels of that bandpass: enough signal for a phase in 30 s, a quarter of the work."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class BandpassSolution:
     dead : (n_ant, n_pol) bool
         Receptors found dead or without data.
     sums : NormalSums
-        Sums of the whole group with the pre-bandpass phases left in: a gain can be solved from them.
+        Sums of the whole group, pre-bandpass phases taken out: a gain can be solved from them.
     """
 
     bandpass: AntennaSolution
@@ -93,26 +95,21 @@ class BandpassStream:
     names: tuple[str, ...]
     n_channel: int
     options: BandpassOptions
-    _block: NormalSums = field(init=False)
-    _coherent: NormalSums = field(init=False)
-    _plain: NormalSums = field(init=False)
+    _sums: NormalSums = field(init=False)
     _estimate: Complex64s | None = field(init=False, default=None)
     _weight: npt.NDArray[np.float32] | None = field(init=False, default=None)
     _intervals: list[_Interval] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        shape = (len(self.antennas[0]), self.n_channel, 2)
-        self._block, self._coherent, self._plain = (NormalSums.empty(*shape) for _ in range(3))
+        self._sums = NormalSums.empty(len(self.antennas[0]), self.n_channel, 2)
 
     def add_interval(self, data: Complex64s, flags: Flags, model: Complex64s) -> None:
         """Add the integrations of one pre-bandpass interval; shapes as in :meth:`NormalSums.add`."""
-        self._block.clear()
-        self._block.add(data, flags, model)
-        interval = self._solve_phases()
+        interval = self._solve_phases(data, flags, model)
         self._intervals.append(interval)
-        self._plain.merge(self._block, self.antennas)
-        self._coherent.merge(self._block, self.antennas, np.where(interval.flags, 0, interval.phases))
-        if len(self._intervals) in _REFINE_AFTER and self._block.count.any():
+        phases = np.where(interval.flags, 0, interval.phases)
+        self._sums.add(data, flags, model, antennas=self.antennas, phases=phases)
+        if len(self._intervals) in _REFINE_AFTER:
             self._refine()
 
     def finish(self) -> BandpassSolution:
@@ -126,7 +123,7 @@ class BandpassStream:
         n_ant = len(self.names)
         options = self.options
         minimum = (options.minsnr, options.min_baselines)
-        solution = solve_antennas(self._coherent, self.antennas, n_ant, start=self._estimate, minimum=minimum)
+        solution = solve_antennas(self._sums, self.antennas, n_ant, minimum=minimum)
         dead = find_dead_receptors(
             solution, amplitude_ratio=options.dead_amplitude_ratio, flagged_fraction=options.dead_flagged_fraction
         )
@@ -146,6 +143,7 @@ class BandpassStream:
         mean = np.sum(np.where(flags, 0, phases), axis=0)
         mean = np.where(mean == 0, 1.0, mean / np.maximum(np.abs(mean), 1e-30))
         phases = np.where(flags, 1.0, phases * np.conj(mean)[None])
+        self._sums.cross *= (mean[self.antennas[0]] * np.conj(mean[self.antennas[1]])).astype(np.complex64)[:, None]
         gains = solution.gains * mean[:, None, :]
         referred = refer_phases(gains.astype(np.complex128), solution.flags, reference, fallback)
         referred = np.where(solution.flags, 0.0, referred)
@@ -156,18 +154,16 @@ class BandpassStream:
             phase_snr=np.where(flags, 0, np.stack([i.snr for i in self._intervals])),
             reference=reference,
             dead=dead,
-            sums=self._plain,
+            sums=self._sums,
         )
 
-    def _solve_phases(self) -> _Interval:
-        """Phase per receptor of the block just summed, against the bandpass known so far."""
+    def _solve_phases(self, data: Complex64s, flags: Flags, model: Complex64s) -> _Interval:
+        """Phase per receptor of one interval, against the bandpass known so far."""
         n_ant = len(self.names)
         if self._estimate is None or self._weight is None:
-            none = not self._block.count.any()
-            return _Interval(
-                np.ones((n_ant, 2), np.complex64), np.full((n_ant, 2), none), np.zeros((n_ant, 2), np.float32)
-            )
-        collapsed = self._block.collapse(self._estimate, self.antennas)
+            unit = np.ones((n_ant, 2), np.complex64)
+            return _Interval(unit, np.zeros((n_ant, 2), bool), np.zeros((n_ant, 2), np.float32))
+        collapsed = collapse_data(data, flags, model, self._estimate, self.antennas)
         gains, _ = solve_stefcal(collapsed.cross, collapsed.power, self.antennas, self._weight, phase_only=True)
         noise = np.where(self._weight > 0, 1.0 / np.where(self._weight > 0, self._weight, 1.0), 0).astype(np.float32)
         judged = judge_solution(
@@ -182,21 +178,25 @@ class BandpassStream:
         return _Interval(phases.astype(np.complex64), judged.flags[:, 0], judged.snr[:, 0])
 
     def _refine(self) -> None:
-        """Solve the bandpass roughly from what has been added, for the next intervals' phases."""
+        """Solve some channels of the bandpass from what has been added, for the next intervals' phases."""
+        if not self._sums.count.any():
+            return
         n_ant = len(self.names)
+        some = slice(None, None, max(1, self.n_channel // _ESTIMATE_CHANNELS))
+        sums = self._sums.select(some)
         weight = np.ones((n_ant, 2), np.float32) if self._weight is None else self._weight
-        reference = find_best_connected(self._coherent, self.antennas, n_ant)
         gains, _ = solve_stefcal(
-            self._coherent.cross,
-            self._coherent.power,
+            sums.cross,
+            sums.power,
             self.antennas,
             weight,
-            start=self._estimate,
-            reference=reference,
+            start=None if self._estimate is None else self._estimate[:, some],
+            reference=find_best_connected(sums, self.antennas, n_ant),
             max_iterations=30,
         )
-        noise = measure_antenna_noise(self._coherent.baseline_noise(gains, self.antennas)[0], self.antennas, n_ant)
-        self._estimate = gains
+        noise = measure_antenna_noise(sums.baseline_noise(gains, self.antennas)[0], self.antennas, n_ant)
+        self._estimate = np.zeros((n_ant, self.n_channel, 2), np.complex64)
+        self._estimate[:, some] = gains
         self._weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0).astype(np.float32)
         if not np.any(self._weight > 0):
             raise SolveError("the residuals of the first intervals show no noise: the data are empty")

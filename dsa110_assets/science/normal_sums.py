@@ -50,7 +50,15 @@ class NormalSums:
         shape = (n_baseline, n_channel, n_pol)
         return cls(np.zeros(shape, np.complex64), *(np.zeros(shape, np.float32) for _ in range(3)))
 
-    def add(self, data: Complex64s, flags: npt.NDArray[np.bool_], model: Complex64s) -> None:
+    def add(
+        self,
+        data: Complex64s,
+        flags: npt.NDArray[np.bool_],
+        model: Complex64s,
+        *,
+        antennas: Antennas | None = None,
+        phases: Complex64s | None = None,
+    ) -> None:
         """Add integrations.
 
         Parameters
@@ -60,32 +68,22 @@ class NormalSums:
         flags : (n_time, n_bl, n_chan, n_pol) bool
         model : (n_time, n_bl, n_chan) complex64
             Stokes I model, Jy, the same for both polarizations.
+        antennas, phases
+            With the antenna indices (i, j) of the baselines and unit phasors p of shape (n_ant, n_pol), the phases are
+            taken out: A gains ``conj(p_i) p_j``. A receptor whose phasor is 0 is left out.
         """
         if data.shape != flags.shape or data.shape[:3] != model.shape or data.shape[1:] != self.cross.shape:
             raise ShapeError(f"data {data.shape}, flags {flags.shape}, model {model.shape}, sums {self.cross.shape}")
-        _accumulate(data, flags, model, self.cross, self.power, self.total, self.count)
+        n_bl, _, n_pol = self.cross.shape
+        factor = np.ones((n_bl, n_pol), np.complex64)
+        if antennas is not None and phases is not None:
+            factor = (np.conj(phases[antennas[0]]) * phases[antennas[1]]).astype(np.complex64)
+        _accumulate(data, flags, model, factor, self.cross, self.power, self.total, self.count)
 
-    def merge(self, other: "NormalSums", antennas: Antennas, phases: Complex64s | None = None) -> None:
-        """Add other sums, taking antenna phases out of their data first.
-
-        Parameters
-        ----------
-        other
-            Sums of other integrations.
-        antennas
-            Antenna indices (i, j) of each baseline.
-        phases : (n_ant, n_pol) complex64, optional
-            Unit phasors p; A becomes ``A conj(p_i) p_j``.
-        """
-        n_ant = int(max(antennas[0].max(), antennas[1].max())) + 1
-        unit = np.ones((n_ant, self.cross.shape[2]), np.complex64) if phases is None else phases
-        _merge(other.cross, other.power, other.total, other.count, *antennas, unit,
-               self.cross, self.power, self.total, self.count)  # fmt: skip
-
-    def clear(self) -> None:
-        """Set all sums to zero."""
-        for array in (self.cross, self.power, self.total, self.count):
-            array[...] = 0
+    def select(self, channels: slice) -> "NormalSums":
+        """Copy of some channels."""
+        power, total, count = (np.ascontiguousarray(a[:, channels]) for a in (self.power, self.total, self.count))
+        return NormalSums(np.ascontiguousarray(self.cross[:, channels]), power, total, count)
 
     def collapse(self, gains: Complex64s, antennas: Antennas) -> "NormalSums":
         """Sums over channels with a bandpass taken out: what a broadband gain is solved from.
@@ -142,8 +140,30 @@ class NormalSums:
         return information, baselines
 
 
+def collapse_data(
+    data: Complex64s,
+    flags: npt.NDArray[np.bool_],
+    model: Complex64s,
+    gains: Complex64s,
+    antennas: Antennas,
+) -> NormalSums:
+    """One-channel sums straight from data, with a bandpass taken out (as :meth:`NormalSums.collapse`).
+
+    Parameters
+    ----------
+    data, flags, model
+        As in :meth:`NormalSums.add`.
+    gains : (n_ant, n_chan, n_pol) complex64
+        Bandpass; channels where it is 0 are left out.
+    antennas
+        Antenna indices (i, j) of each baseline.
+    """
+    used = np.flatnonzero(np.any(gains != 0, axis=(0, 2)))
+    return NormalSums(*_collapse_data(data, flags, model, *antennas, np.ascontiguousarray(gains), used))
+
+
 @_jit(parallel=True)
-def _accumulate(data, flags, model, cross, power, total, count):  # type: ignore[no-untyped-def]
+def _accumulate(data, flags, model, factor, cross, power, total, count):  # type: ignore[no-untyped-def]
     n_time, n_bl, n_chan, n_pol = data.shape
     for k in numba.prange(n_bl):
         for t in range(n_time):
@@ -155,24 +175,15 @@ def _accumulate(data, flags, model, cross, power, total, count):  # type: ignore
                     v_re = data[t, k, c, p].real
                     v_im = data[t, k, c, p].imag
                     v_power = v_re * v_re + v_im * v_im
-                    if not flags[t, k, c, p] and np.isfinite(v_power):
-                        cross[k, c, p] += complex(v_re * m_re + v_im * m_im, v_im * m_re - v_re * m_im)
+                    f_re = factor[k, p].real
+                    f_im = factor[k, p].imag
+                    if not flags[t, k, c, p] and np.isfinite(v_power) and (f_re != 0 or f_im != 0):
+                        re = v_re * m_re + v_im * m_im
+                        im = v_im * m_re - v_re * m_im
+                        cross[k, c, p] += complex(re * f_re - im * f_im, re * f_im + im * f_re)
                         power[k, c, p] += m_power
                         total[k, c, p] += v_power
                         count[k, c, p] += np.float32(1.0)
-
-
-@_jit(parallel=True)
-def _merge(cross, power, total, count, ant1, ant2, unit, to_cross, to_power, to_total, to_count):  # type: ignore[no-untyped-def]
-    n_bl, n_chan, n_pol = cross.shape
-    for k in numba.prange(n_bl):
-        for p in range(n_pol):
-            factor = np.conj(unit[ant1[k], p]) * unit[ant2[k], p]
-            for c in range(n_chan):
-                to_cross[k, c, p] += cross[k, c, p] * factor
-                to_power[k, c, p] += power[k, c, p]
-                to_total[k, c, p] += total[k, c, p]
-                to_count[k, c, p] += count[k, c, p]
 
 
 @_jit(parallel=True)
@@ -244,3 +255,36 @@ def _information(power, count, ant1, ant2, strength):  # type: ignore[no-untyped
                         baselines[i, c, p] += np.float32(1.0)
                         baselines[j, c, p] += np.float32(1.0)
     return information, baselines
+
+
+@_jit(parallel=True)
+def _collapse_data(data, flags, model, ant1, ant2, gains, used):  # type: ignore[no-untyped-def]
+    n_time, n_bl, _, n_pol = data.shape
+    out_cross = np.zeros((n_bl, 1, n_pol), np.complex64)
+    out_power = np.zeros((n_bl, 1, n_pol), np.float32)
+    out_total = np.zeros((n_bl, 1, n_pol), np.float32)
+    out_count = np.zeros((n_bl, 1, n_pol), np.float32)
+    for k in numba.prange(n_bl):
+        for p in range(n_pol):
+            product = 0.0 + 0.0j
+            weight = 0.0
+            energy = 0.0
+            number = 0.0
+            for c in used:
+                g = gains[ant1[k], c, p] * np.conj(gains[ant2[k], c, p])
+                if g.real == 0 and g.imag == 0:
+                    continue
+                for t in range(n_time):
+                    v = data[t, k, c, p]
+                    v_power = v.real * v.real + v.imag * v.imag
+                    if not flags[t, k, c, p] and np.isfinite(v_power):
+                        m = g * model[t, k, c]
+                        product += v * np.conj(m)
+                        weight += m.real * m.real + m.imag * m.imag
+                        energy += v_power
+                        number += 1.0
+            out_cross[k, 0, p] = product
+            out_power[k, 0, p] = weight
+            out_total[k, 0, p] = energy
+            out_count[k, 0, p] = number
+    return out_cross, out_power, out_total, out_count
