@@ -1,0 +1,162 @@
+"""The ledger's side of arriving files: registration, readiness, requests for runs, and files that were refused."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from dsa110_assets.science.subbands import (
+    GroupingOptions,
+)
+from dsa110_resources.operations.engine import Database, utc_now
+from dsa110_resources.operations.groups import Arrival, Group, Registration, RejectedFile, group_of_row
+from dsa110_resources.operations.membership import register_arrival
+from dsa110_resources.operations.readiness import find_verdict, quarantine_values, refuse_odd_shapes
+from dsa110_resources.operations.rows import load_group, rejected_of_row, update_group, write_rejected
+from dsa110_resources.operations.schema import GroupState, ingest_queue, rejected_files, subband_files
+
+_Q = ingest_queue.c
+_F = subband_files.c
+_R = rejected_files.c
+_DAY_S = 86400.0
+
+
+class ArrivalBook:
+    """What the subband sensor reads and writes.
+
+    Parameters
+    ----------
+    database
+        The operations database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def known_paths(self) -> set[str]:
+        """Every file that a group holds."""
+        with self._database.reading() as connection:
+            return set(connection.execute(sa.select(_F.file_path)).scalars())
+
+    def rejected(self) -> dict[str, RejectedFile]:
+        """Every refused file by path."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(rejected_files)).mappings().all()
+        return {row["file_path"]: rejected_of_row(row) for row in rows}
+
+    def register(
+        self, arrivals: Sequence[Arrival], *, options: GroupingOptions, now: datetime | None = None
+    ) -> list[Registration]:
+        """Put files into their groups, by header time.
+
+        A file joins the group whose first-seen start is within half a correlator sample of its own, or founds one. A
+        subband that a group already holds is a duplicate and is refused. A subband that arrives after its group was
+        processed returns it to pending with the next attempt (while a run is at work: when that run ends).
+        """
+        moment = now or utc_now()
+        with self._database.writing() as connection:
+            return [register_arrival(connection, arrival, options, moment) for arrival in arrivals]
+
+    def settle(
+        self,
+        *,
+        options: GroupingOptions,
+        campaign_start: datetime,
+        now: datetime | None = None,
+        held: Collection[str] = (),
+    ) -> list[Group]:
+        """Decide about every collecting group: pending, quarantined, or wait.
+
+        Parameters
+        ----------
+        options
+            Completeness policy.
+        campaign_start
+            First moment of the first tile partition; earlier groups are quarantined as ``before_campaign``.
+        held
+            Groups of which unread files lie in the folder: they are not given up yet.
+
+        Returns
+        -------
+        list of Group
+            Those that changed, in their new state.
+        """
+        moment = now or utc_now()
+        changed = []
+        with self._database.writing() as connection:
+            collecting = sa.select(ingest_queue).where(_Q.state == GroupState.COLLECTING).order_by(_Q.start_jd)
+            for row in connection.execute(collecting).mappings().all():
+                group = refuse_odd_shapes(connection, group_of_row(row), options, moment)
+                values = find_verdict(connection, group, options, campaign_start, moment, group.group_id in held)
+                if values:
+                    update_group(connection, group.group_id, values, moment)
+                    changed.append(load_group(connection, group.group_id))
+        return changed
+
+    def take_requests(
+        self, limit: int, *, now: datetime | None = None, lease_s: float = 600.0, before_mjd: float | None = None
+    ) -> list[Group]:
+        """Pending groups that a run is to be requested for, newest first, marked as requested.
+
+        A group requested more than ``lease_s`` ago whose run has not begun is handed out again after the fresh ones
+        (the request may have died with its daemon; the run key makes a repetition harmless).
+
+        Parameters
+        ----------
+        limit
+            At most so many.
+        before_mjd
+            Only groups that start earlier: their tile partition exists.
+        """
+        moment = now or utc_now()
+        fresh = _Q.requested_attempt < _Q.attempt
+        due = sa.or_(fresh, _Q.requested_at < moment - timedelta(seconds=lease_s))
+        chosen = sa.select(ingest_queue).where(_Q.state == GroupState.PENDING, due)
+        if before_mjd is not None:
+            chosen = chosen.where(_Q.start_mjd < before_mjd)
+        chosen = chosen.order_by(sa.case((fresh, 0), else_=1), _Q.start_jd.desc()).limit(limit)
+        with self._database.writing() as connection:
+            groups = [group_of_row(row) for row in connection.execute(chosen).mappings()]
+            for group in groups:
+                values = {"requested_attempt": group.attempt, "requested_at": moment}
+                connection.execute(sa.update(ingest_queue).where(_Q.group_id == group.group_id).values(**values))
+        return groups
+
+    def reject(self, files: Sequence[RejectedFile], *, now: datetime | None = None) -> None:
+        """Remember refused files as they are now."""
+        with self._database.writing() as connection:
+            for file in files:
+                write_rejected(connection, file, now or utc_now())
+
+    def forgive(self, paths: Sequence[Path]) -> list[RejectedFile]:
+        """Forget that these files were refused (they changed and are good now); returns what was known."""
+        names = [str(path) for path in paths]
+        with self._database.writing() as connection:
+            rows = connection.execute(sa.select(rejected_files).where(_R.file_path.in_(names))).mappings().all()
+            connection.execute(sa.delete(rejected_files).where(_R.file_path.in_(names)))
+        return [rejected_of_row(row) for row in rows]
+
+    def quarantine(self, group_id: str, reason: str, message: str, cure: str, *, now: datetime | None = None) -> bool:
+        """Quarantine a group that can never work as it is (permanent errors of its run); False if unknown."""
+        values = quarantine_values(reason, message, cure)
+        with self._database.writing() as connection:
+            return update_group(connection, group_id, values, now or utc_now()) == 1
+
+    def unrecorded(self) -> tuple[list[Group], list[RejectedFile]]:
+        """Quarantined groups (with files) and refused files whose record has not been written."""
+        lost = sa.select(_Q.group_id).where(_Q.state == GroupState.QUARANTINED, _Q.record_path.is_(None))
+        with self._database.reading() as connection:
+            groups = [load_group(connection, name) for name in connection.execute(lost.order_by(_Q.start_jd)).scalars()]
+            files = connection.execute(sa.select(rejected_files).where(_R.record_path.is_(None))).mappings().all()
+        return groups, [rejected_of_row(row) for row in files]
+
+    def set_record(self, *, group_id: str | None = None, file: Path | None = None, record: Path) -> None:
+        """Remember where the quarantine record of a group or a file is."""
+        with self._database.writing() as connection:
+            if group_id is not None:
+                statement = sa.update(ingest_queue).where(_Q.group_id == group_id)
+                connection.execute(statement.values(record_path=str(record)))
+            if file is not None:
+                statement = sa.update(rejected_files).where(_R.file_path == str(file))
+                connection.execute(statement.values(record_path=str(record)))
