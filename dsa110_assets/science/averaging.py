@@ -94,19 +94,21 @@ def choose_channel_factor(
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
-def _accumulate(data, flags, sample_weights, model, factor, visibilities, weights, count):  # type: ignore[no-untyped-def]  # pragma: no cover
-    n_time, n_baseline, n_channel, n_pol = data.shape
+def _accumulate(data, flags, baselines, sample_weights, model, factor, visibilities, weights, count):  # type: ignore[no-untyped-def]  # pragma: no cover
+    _, _, n_channel, n_pol = data.shape
+    n_time, n_baseline, _ = visibilities.shape
     weighted, modelled = sample_weights.size > 0, model.size > 0
     for row in numba.prange(n_time * n_baseline):
         t, b = row // n_baseline, row % n_baseline
+        source = baselines[b]
         samples = 0
         for out in range(n_channel // factor):
             total, weight_sum = 0.0 + 0.0j, 0.0
             for c in range(out * factor, (out + 1) * factor):
                 for p in range(n_pol):
-                    value = data[t, b, c, p]
-                    weight = sample_weights[t, b, c, p] if weighted else 1.0
-                    if flags[t, b, c, p] or not (weight > 0.0) or not np.isfinite(value.real + value.imag):
+                    value = data[t, source, c, p]
+                    weight = sample_weights[t, source, c, p] if weighted else 1.0
+                    if flags[t, source, c, p] or not (weight > 0.0) or not np.isfinite(value.real + value.imag):
                         continue
                     if modelled:
                         value -= model[t, b, c]
@@ -123,6 +125,7 @@ def average_block(
     flags: npt.NDArray[np.bool_],
     *,
     factor: int,
+    baselines: npt.NDArray[np.intp] | None = None,
     sample_weights: npt.NDArray[np.float32] | None = None,
     model: npt.NDArray[np.complex64] | None = None,
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float32], int]:
@@ -136,30 +139,34 @@ def average_block(
         Jy, True = bad.
     factor
         Channels averaged; must divide n_channel.
+    baselines : (n_out,) int, optional
+        Baselines to use, in order of output; None: all.
     sample_weights : same shape, optional
         None: 1 for every sample.
-    model : (n_time, n_baseline, n_channel), optional
+    model : (n_time, n_out, n_channel), optional
         Stokes I model of each parallel hand, Jy.
 
     Returns
     -------
-    visibilities, weights : (n_time, n_baseline, n_channel // factor)
+    visibilities, weights : (n_time, n_out, n_channel // factor)
         Jy, and the sum of the weights.
     n_samples
         Samples used.
     """
-    n_time, n_baseline, n_channel, _ = data.shape
+    n_time, n_all, n_channel, _ = data.shape
+    rows = np.arange(n_all) if baselines is None else baselines
     if n_channel % factor:
         raise ShapeError(f"{n_channel} channels cannot be averaged by {factor}")
-    if model is not None and model.shape != data.shape[:3]:
-        raise ShapeError(f"model has shape {model.shape}, expected {data.shape[:3]}")
-    shape = (n_time, n_baseline, n_channel // factor)
+    shape = (n_time, len(rows), n_channel // factor)
+    if model is not None and model.shape != (*shape[:2], n_channel):
+        raise ShapeError(f"model has shape {model.shape}, expected {(*shape[:2], n_channel)}")
     visibilities, weights = np.empty(shape, np.complex64), np.empty(shape, np.float32)
-    count = np.zeros(n_time * n_baseline, np.int64)
+    count = np.zeros(n_time * len(rows), np.int64)
     no_weights, no_model = np.empty((0, 0, 0, 0), np.float32), np.empty((0, 0, 0), np.complex64)
     _accumulate(
         data,
         flags,
+        rows,
         no_weights if sample_weights is None else sample_weights,
         no_model if model is None else model,
         factor,

@@ -109,9 +109,9 @@ def choose_cell_arcsec(half_power_width_arcsec: float, *, pixels_per_beam: float
     return float(max(step_arcsec, step_arcsec * round(half_power_width_arcsec / pixels_per_beam / step_arcsec)))
 
 
-def even_good_size(minimum: float) -> int:
-    """The smallest even number not below ``minimum`` that a fast Fourier transform likes."""
-    return 2 * int(ducc0.fft.good_size(int(np.ceil(minimum / 2.0))))
+def good_size(minimum: float) -> int:
+    """The smallest multiple of 4 not below ``minimum`` that a fast Fourier transform likes."""
+    return 4 * int(ducc0.fft.good_size(int(np.ceil(minimum / 4.0))))
 
 
 def _ducc_uvw(uvw_m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -246,8 +246,8 @@ class _Grid:
         """Weighted *sum* of the visibilities at every pixel, (ny, nx)."""
         nx, ny = self.geometry.nx, self.geometry.ny
         step = 2 if self.coarse else 1
-        wide = even_good_size(nx // 2 + 2 * self.MARGIN) if self.coarse else nx
-        high = even_good_size(ny // 2 + 2 * self.MARGIN) if self.coarse else ny
+        wide = good_size(nx // 2 + 2 * self.MARGIN) if self.coarse else nx
+        high = good_size(ny // 2 + 2 * self.MARGIN) if self.coarse else ny
         image = ducc0.wgridder.vis2dirty(
             uvw=_ducc_uvw(uvw_m),
             freq=frequencies_hz,

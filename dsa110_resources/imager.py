@@ -1,0 +1,103 @@
+"""Imagers behind one protocol: WSClean, the native one in process, CASA tclean; and the choice between them."""
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+from dsa110_assets.science.components import Components
+from dsa110_resources.errors import ExternalToolMissingError
+from dsa110_resources.imaging_options import (
+    TIERS,
+    ImagePaths,
+    ImagerName,
+    ImagingOptions,
+    ImagingReport,
+    Provenance,
+    Tier,
+)
+from dsa110_resources.residual_imaging import ResidualImager, residual_image
+
+__all__ = [
+    "TIERS",
+    "ImagePaths",
+    "Imager",
+    "ImagingOptions",
+    "ImagingReport",
+    "Provenance",
+    "ResidualImager",
+    "Tier",
+    "choose_imager",
+    "residual_image",
+    "resolve_imager_name",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class Imager(Protocol):
+    """Makes the images of a tile."""
+
+    def clean(
+        self,
+        ms: Path,
+        components: Components,
+        *,
+        options: ImagingOptions,
+        out: ImagePaths,
+        provenance: Provenance | None = None,
+        residual: ResidualImager | None = None,
+    ) -> ImagingReport:
+        """Image a calibrated Measurement Set and write all products.
+
+        Parameters
+        ----------
+        ms
+            Measurement Set with CORRECTED_DATA; only read.
+        components
+            Sky model: subtracted before and restored after.
+        options
+            What is asked.
+        out
+            Where the products go.
+        provenance
+            What the headers say of tables, run and commit.
+        residual
+            An imager of the same data and options that has read them already, to save the reading.
+        """
+        ...
+
+
+def resolve_imager_name(name: ImagerName, *, wsclean: str | None = None) -> ImagerName:
+    """The imager meant: ``auto`` becomes wsclean where it is installed, else native.
+
+    Raises
+    ------
+    ExternalToolMissingError
+        If WSClean is asked for by name and is not there.
+    """
+    found = wsclean or shutil.which("wsclean")
+    if name == "auto":
+        return "wsclean" if found else "native"
+    if name == "wsclean" and not found:
+        raise ExternalToolMissingError(
+            "wsclean is not installed", cure="apt-get install wsclean, or set the imager to native"
+        )
+    return name
+
+
+def choose_imager(name: ImagerName) -> Imager:
+    """The imager of a name, see :func:`resolve_imager_name`."""
+    chosen = resolve_imager_name(name)
+    logger.debug("imager %s: %s", name, chosen)
+    if chosen == "wsclean":
+        from dsa110_resources.wsclean import WSCleanImager
+
+        return WSCleanImager()
+    if chosen == "tclean":
+        from dsa110_resources.tclean import TcleanImager
+
+        return TcleanImager()
+    from dsa110_resources.imaging_native import NativeImager
+
+    return NativeImager()
