@@ -1,0 +1,176 @@
+"""A telescope to plug in: observes a simulated campaign and writes raw subband files as the real one does."""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from dsa110_assets.science.instrument import GROUPS_PER_RESTART, INTEGRATION_S, N_SUBBANDS
+from dsa110_assets.science.simulation_campaign import Campaign, plan_campaign
+from dsa110_assets.science.simulation_group import GroupSimulator
+from dsa110_assets.science.simulation_options import SimulationOptions
+from dsa110_assets.science.simulation_schedule import PlannedGroup, skew_names
+from dsa110_assets.science.subbands import group_id_of
+from dsa110_assets.science.wander import seeded_generator
+from dsa110_resources.catalogues import read_component_catalogue
+from dsa110_resources.simulated_truth import TRUTH_NAME, TruthWriter, write_catalogues
+from dsa110_resources.uvh5_writer import RawHeader, write_subband
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SimulatedObservation:
+    """What a run of the simulator left on disk.
+
+    Attributes
+    ----------
+    groups
+        Group id and the subband files written, in order.
+    truth_dir
+        Tables of the truth.
+    catalogue_path, nvss_path
+        The catalogue that is believed, as component CSV and as NVSS-format FITS.
+    """
+
+    groups: list[tuple[str, list[Path]]]
+    truth_dir: Path
+    catalogue_path: Path
+    nvss_path: Path
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Writing in scaled real time.
+
+    Attributes
+    ----------
+    speed
+        Seconds of the sky per second of the clock.
+    sleep, clock
+        Replaced in tests.
+    """
+
+    speed: float = 1.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+
+def simulate(options: SimulationOptions, out_dir: Path, *, pace: Pace | None = None) -> SimulatedObservation:
+    """Observe a campaign and write its raw files, its truth and its catalogue.
+
+    Parameters
+    ----------
+    options
+        What to simulate.
+    out_dir
+        Where the subband files go; ``truth/``, ``catalogue.csv`` and ``nvss.fits`` are written beside them.
+    pace
+        None: as fast as it goes. Else a group appears when its last integration is over, in scaled time.
+
+    Returns
+    -------
+    SimulatedObservation
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    catalogue = None if options.catalogue is None else read_component_catalogue(options.catalogue)
+    campaign = plan_campaign(options, catalogue)
+    catalogue_path, nvss_path = write_catalogues(out_dir, campaign)
+    truth = TruthWriter(out_dir / TRUTH_NAME, campaign)
+    truth.write_campaign()
+    observer = Observer(campaign, out_dir, truth, pace)
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        groups = [observer.observe(planned, threads) for planned in campaign.groups]
+    return SimulatedObservation(groups, truth.directory, catalogue_path, nvss_path)
+
+
+class Observer:
+    """Writes the groups of a campaign, one after the other.
+
+    Parameters
+    ----------
+    campaign
+        What is simulated.
+    out_dir
+        Where files go.
+    truth
+        Told of every group.
+    pace
+        Scaled real time, or None.
+    """
+
+    def __init__(self, campaign: Campaign, out_dir: Path, truth: TruthWriter, pace: Pace | None) -> None:
+        self._campaign = campaign
+        self._out_dir = out_dir
+        self._truth = truth
+        self._pace = pace
+        self._started = pace.clock() if pace else 0.0
+        self._delays_ns = draw_applied_delays(campaign)
+
+    def observe(self, planned: PlannedGroup, threads: ThreadPoolExecutor) -> tuple[str, list[Path]]:
+        """Simulate and write one group; returns its id and files."""
+        group_id = group_id_of(float(planned.times_jd[0]))
+        simulator = GroupSimulator(self._campaign, planned, self._campaign.instrument)
+        options = self._campaign.options
+        if options.name_skew:
+            is_restart = options.restart_cadence and planned.index % options.n_groups % GROUPS_PER_RESTART == 0
+            planned = skew_names(planned, options.seed, is_restart=is_restart)
+        hidden = []
+        for subband in range(N_SUBBANDS):
+            target = self._out_dir / subband_name(float(planned.name_times_jd[subband]), subband)
+            staged = incomplete_name(target)
+            write_subband(staged, self._header(planned, subband), simulator.visibilities(subband, threads))
+            hidden.append((staged, target))
+        self._wait_for(planned)
+        for staged, target in hidden:
+            staged.replace(target)
+        paths = [target for _, target in hidden]
+        self._truth.add_group(group_id, simulator, paths, [])
+        logger.info("wrote group %s: %d subbands of %d sources", group_id, len(paths), len(simulator.sources))
+        return group_id, paths
+
+    def _header(self, planned: PlannedGroup, subband: int) -> RawHeader:
+        array = self._campaign.array
+        return RawHeader(
+            array=array,
+            frequencies_hz=array.frequencies_hz(subband),
+            times_jd=planned.times_jd,
+            dec_app_rad=planned.phase_dec_rad,
+            applied_delays_ns=self._delays_ns,
+            written_at=group_id_of(float(planned.name_times_jd[subband]) - 8.0 / 24.0),
+        )
+
+    def _wait_for(self, planned: PlannedGroup) -> None:
+        """Sleep until the group is over, counted from the beginning of the campaign."""
+        if self._pace is None:
+            return
+        first = self._campaign.groups[0].times_jd[0]
+        due_s = float(planned.times_jd[-1] - first) * 86400.0 + INTEGRATION_S
+        left_s = due_s / self._pace.speed - (self._pace.clock() - self._started)
+        if left_s > 0:
+            self._pace.sleep(left_s)
+
+
+def subband_name(name_jd: float, subband: int) -> str:
+    """``YYYY-MM-DDTHH:MM:SS_sbNN.hdf5``."""
+    return f"{group_id_of(name_jd)}_sb{subband:02d}.hdf5"
+
+
+def incomplete_name(target: Path) -> Path:
+    """Name of a subband file while it is being written: ``…_sbNN_incomplete.hdf5``."""
+    return target.with_name(f"{target.stem}_incomplete{target.suffix}")
+
+
+def draw_applied_delays(campaign: Campaign) -> np.ndarray:
+    """Delays set in the correlator, even ns, shape (117, 2); the polarisations differ by at most 2 ns."""
+    delays = np.zeros((len(campaign.array.antenna_names), 2), dtype=np.int64)
+    for antenna in campaign.array.antenna_order:
+        generator = seeded_generator(campaign.options.seed, "applied delays", int(antenna))
+        delays[antenna] = 2 * int(generator.integers(7600, 8180)) + 2 * generator.integers(0, 2, 2)
+    return delays
