@@ -36,11 +36,11 @@ _GROUP_FORMAT = "%Y-%m-%dT%H:%M:%S"
 class GroupingOptions(BaseModel, frozen=True):
     """When a group of subbands is ready."""
 
-    expected_subbands: int = Field(N_SUBBANDS, ge=1, le=N_SUBBANDS)
+    expected_subbands: int = Field(default=N_SUBBANDS, ge=1, le=N_SUBBANDS)
     """Subbands of a complete group."""
-    min_subbands: int = Field(14, ge=1, le=N_SUBBANDS)
+    min_subbands: int = Field(default=14, ge=1, le=N_SUBBANDS)
     """Fewest subbands of a partial group that is processed."""
-    wait_s: float = Field(600.0, ge=0)
+    wait_s: float = Field(default=600.0, ge=0)
     """How long after its last arrival an incomplete group is waited for, s."""
 
     @model_validator(mode="after")

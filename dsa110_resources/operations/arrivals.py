@@ -151,12 +151,23 @@ class ArrivalBook:
             files = connection.execute(sa.select(rejected_files).where(_R.record_path.is_(None))).mappings().all()
         return groups, [rejected_of_row(row) for row in files]
 
-    def set_record(self, *, group_id: str | None = None, file: Path | None = None, record: Path) -> None:
-        """Remember where the quarantine record of a group or a file is."""
+    def taken_up_again(self) -> list[Group]:
+        """Groups that have a quarantine record and are no longer quarantined."""
+        chosen = sa.select(ingest_queue).where(_Q.record_path.is_not(None), _Q.state != GroupState.QUARANTINED)
+        with self._database.reading() as connection:
+            return [group_of_row(row) for row in connection.execute(chosen).mappings()]
+
+    def collecting(self) -> list[str]:
+        """Ids of groups that are not ready, oldest first."""
+        chosen = sa.select(_Q.group_id).where(_Q.state == GroupState.COLLECTING).order_by(_Q.start_jd)
+        with self._database.reading() as connection:
+            return list(connection.execute(chosen).scalars())
+
+    def set_record(self, record: Path | None, *, group_id: str | None = None, file: Path | None = None) -> None:
+        """Remember where the quarantine record of a group or a file is (None: it is closed)."""
         with self._database.writing() as connection:
             if group_id is not None:
-                statement = sa.update(ingest_queue).where(_Q.group_id == group_id)
-                connection.execute(statement.values(record_path=str(record)))
-            if file is not None:
-                statement = sa.update(rejected_files).where(_R.file_path == str(file))
-                connection.execute(statement.values(record_path=str(record)))
+                chosen = sa.update(ingest_queue).where(_Q.group_id == group_id)
+            else:
+                chosen = sa.update(rejected_files).where(_R.file_path == str(file))
+            connection.execute(chosen.values(record_path=None if record is None else str(record)))
