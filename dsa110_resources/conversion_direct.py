@@ -24,7 +24,7 @@ from dsa110_resources.ms_creation import add_data_column, create_measurement_set
 from dsa110_resources.ms_subtables import SECONDS_PER_DAY
 from dsa110_resources.subband_group import SubbandGroup
 from dsa110_resources.uvh5 import SubbandHeader
-from dsa110_resources.uvh5_tiles import raw_buffer, read_tiles
+from dsa110_resources.uvh5_tiles import read_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ class Stopwatch:
 class _Slab:
     """Buffers of one subband; they are used again and again (touching fresh memory costs as much as the work)."""
 
-    raw: npt.NDArray[np.uint8]
     visibilities: npt.NDArray[np.complex64]
     flags: Bools
     nsamples: Floats = field(default_factory=lambda: np.empty(0))
@@ -100,12 +99,11 @@ def write_direct(group: SubbandGroup, ms: Path, *, threads: int, flag_autos: boo
     sky = _group_geometry(group)
     with open_table(ms, write=True) as table:
         nsamples = np.zeros(header.n_blts)
-        for subband, slab in _rephased_subbands(group, sky, threads, watch):
+        for subband, slab in _rephased_subbands(group, sky, _Plan(group, threads, flag_autos), watch):
             channels = group.channels_of(subband)
             with watch.step("write"):
                 corner, end = [channels.start, 0], [channels.stop - 1, n_pol - 1]
                 table.putcolslice("DATA", slab.visibilities, corner, end)
-                _add_fixed_flags(slab, group, flag_autos)
                 if slab.any_flag:
                     table.putcolslice("FLAG", slab.flags, corner, end)
             nsamples += slab.nsamples / len(group.headers)
@@ -114,79 +112,78 @@ def write_direct(group: SubbandGroup, ms: Path, *, threads: int, flag_autos: boo
             _write_rows(table, group, sky, nsamples)
 
 
+class _Plan:
+    """What all subbands of a group share."""
+
+    def __init__(self, group: SubbandGroup, threads: int, flag_autos: bool) -> None:
+        order, header = group.order, group.first
+        self.threads = threads
+        starts = np.arange(header.n_times) * header.n_baselines
+        self.raw_rows = (starts[:, None] + np.argsort(order.destination)).reshape(-1)
+        """Raw row of each Measurement Set row."""
+        autos = np.tile(order.antenna1 == order.antenna2, header.n_times)
+        self.fixed_flags: Bools = autos & flag_autos
+        """Rows flagged in all channels, (n_row,)."""
+
+
 def _rephased_subbands(
-    group: SubbandGroup, sky: _Geometry, threads: int, watch: Stopwatch
+    group: SubbandGroup, sky: _Geometry, plan: _Plan, watch: Stopwatch
 ) -> Iterator[tuple[int, _Slab]]:
-    """Subbands in ascending frequency; a slab is only valid until the next one is asked for."""
+    """Subbands in ascending frequency; a slab is only valid until the next one is asked for.
+
+    There are as many slabs as jobs under way and one is in the consumer's hands, so no job ever waits for a slab that
+    is not coming back.
+    """
     header = group.first
     shape = (header.n_blts, header.n_channels, len(header.polarizations))
-    size = max(member.file_size for member in group.headers.values())
     free: SimpleQueue[_Slab] = SimpleQueue()
-    for _ in range(threads + 1):
-        free.put(_Slab(raw_buffer(size), np.empty(shape, np.complex64), np.empty(shape, np.bool_)))
+    for _ in range(plan.threads + 1):
+        free.put(_Slab(np.empty(shape, np.complex64), np.empty(shape, np.bool_)))
     waiting = sorted(group.headers, reverse=True)
-    with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
+    pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="convert")
+    try:
         running: list[tuple[int, Future[_Slab]]] = []
         while waiting or running:
-            while waiting and len(running) <= threads:
+            while waiting and len(running) <= plan.threads:
                 subband = waiting.pop(0)
-                job = pool.submit(_prepare, group, group.headers[subband], sky, free, watch)
+                job = pool.submit(_prepare, group, group.headers[subband], sky, plan, free.get(), watch)
                 running.append((subband, job))
             subband, job = running.pop(0)
             slab = job.result()
             yield subband, slab
             free.put(slab)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare(
-    group: SubbandGroup, header: SubbandHeader, sky: _Geometry, free: "SimpleQueue[_Slab]", watch: Stopwatch
+    group: SubbandGroup, header: SubbandHeader, sky: _Geometry, plan: _Plan, slab: _Slab, watch: Stopwatch
 ) -> _Slab:
-    slab = free.get()
-    try:
-        with watch.step("read"):
-            tiles = read_tiles(header, slab.raw)
-        with watch.step("rephase"):
-            phasors = antenna_phasors(header.antenna_positions_m, sky.shift, header.frequencies_hz)
-            n_bad = rephase(
-                tiles.visibilities,
-                phasors,
-                group.baselines.antenna1,
-                group.baselines.antenna2,
-                order=group.order,
-                reverse_channels=bool(header.frequencies_hz[0] > header.frequencies_hz[-1]),
-                out=slab.visibilities,
-                flags=slab.flags,
-            )
-    except BaseException:
-        free.put(slab)
-        raise
-    rows = _row_order(group)
-    slab.nsamples = tiles.nsamples[rows]
-    slab.any_flag = bool(n_bad) or tiles.flags is not None or bool(np.any(slab.nsamples == 0))
+    with watch.step("read"):
+        tiles = read_tiles(header)
+    descending = bool(header.frequencies_hz[0] > header.frequencies_hz[-1])
+    with watch.step("rephase"):
+        slab.flags[...] = plan.fixed_flags[:, None, None]
+        n_bad = rephase(
+            tiles.visibilities,
+            antenna_phasors(header.antenna_positions_m, sky.shift, header.frequencies_hz),
+            group.baselines.antenna1,
+            group.baselines.antenna2,
+            order=group.order,
+            reverse_channels=descending,
+            out=slab.visibilities,
+            flags=slab.flags,
+        )
+    slab.nsamples = tiles.nsamples[plan.raw_rows]
+    empty = slab.nsamples == 0
     if tiles.flags is not None:
-        slab.flags |= tiles.flags[rows, ::-1]
-    slab.flags[slab.nsamples == 0] = True
+        slab.flags |= tiles.flags[plan.raw_rows, :: -1 if descending else 1]
+    slab.flags[empty] = True
+    recorded = bool(n_bad) or tiles.flags is not None or bool(empty.any())
+    slab.any_flag = recorded or bool(plan.fixed_flags.any())
     if n_bad:
         logger.warning("%s: %d values are not finite; zeroed and flagged", header.path.name, n_bad)
     return slab
-
-
-def _row_order(group: SubbandGroup) -> npt.NDArray[np.int64]:
-    """Raw row of each Measurement Set row."""
-    inverse = np.argsort(group.order.destination)
-    starts = np.arange(group.first.n_times) * group.first.n_baselines
-    return np.asarray((starts[:, None] + inverse).reshape(-1), dtype=np.int64)
-
-
-def _autos(group: SubbandGroup) -> Bools:
-    auto = group.order.antenna1 == group.order.antenna2
-    return np.tile(auto, group.first.n_times)
-
-
-def _add_fixed_flags(slab: _Slab, group: SubbandGroup, flag_autos: bool) -> None:
-    if flag_autos:
-        slab.flags[_autos(group)] = True
-        slab.any_flag = True
 
 
 def _flag_missing(table: object, group: SubbandGroup) -> None:

@@ -1,10 +1,10 @@
-"""The fast way into a raw subband: its bytes in one read, and where each HDF5 chunk starts in them.
+"""The fast way into a raw subband: its bytes mapped into memory, and where each HDF5 chunk starts in them.
 
 The writer's chunks are small (128 rows of 12 channels of one polarisation) and not compressed, so decoding them through
 the library costs more than reading them; the rephasing kernel walks the chunks itself.
 """
 
-import os
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,20 +45,10 @@ class _Tiling:
     tile: tuple[int, int, int]
 
 
-def raw_buffer(size: int) -> Bytes:
-    """A buffer that holds one raw file of ``size`` bytes (and eight more, for alignment); it can be used again."""
-    return np.empty(size + 8, dtype=np.uint8)
+def read_tiles(header: SubbandHeader) -> RawTiles:
+    """Map a subband's data if its layout allows, else read it through the HDF5 library.
 
-
-def read_tiles(header: SubbandHeader, buffer: Bytes) -> RawTiles:
-    """Read a subband's data, through the chunk index if its layout allows, else through the HDF5 library.
-
-    Parameters
-    ----------
-    header
-        From :func:`dsa110_resources.uvh5.read_header`.
-    buffer
-        From :func:`raw_buffer`; the result refers to it.
+    The result refers to the file: it must stay as it is (raw files are renamed into place and never change).
     """
     with open_raw(header.path) as file:
         tilings = {name: _find_tiling(file[f"Data/{name}"], header.path) for name in ("visdata", "flags", "nsamples")}
@@ -66,21 +56,16 @@ def read_tiles(header: SubbandHeader, buffer: Bytes) -> RawTiles:
     vis, flags, nsamples = (tilings[name] for name in ("visdata", "flags", "nsamples"))
     if vis is None or flags is None or nsamples is None:
         return _read_through_library(header)
-    pad = int(-vis.starts.flat[0]) % 8
-    aligned = not np.any((vis.starts + pad) % 8) and not np.any((nsamples.starts + pad) % 4)
+    pad = int(vis.starts.flat[0]) % 8
+    aligned = not np.any((vis.starts - pad) % 8) and not np.any((nsamples.starts - pad) % 4)
     if not aligned or dtypes["visdata"] != np.complex64 or dtypes["nsamples"] != np.float32:
         return _read_through_library(header)
-    _read_file(header.path, buffer, pad, header.file_size)
-    n_row, n_channel, n_pol = header.n_blts, header.n_channels, len(header.polarizations)
-    words = len(buffer) // 8 * 8
-    samples = mean_of_rows(
-        buffer[:words].view(np.float32), (nsamples.starts + pad) // 4, nsamples.tile, (n_row, n_channel, n_pol)
-    )
-    recorded = None
-    if _any_flag(buffer, flags, pad):
-        recorded = read_visibilities(header)[1].reshape(n_row, n_channel, n_pol)
-    tiled = TiledVisibilities(buffer[:words].view(np.complex64), (vis.starts + pad) // 8, vis.tile)
-    return RawTiles(tiled, recorded, samples)
+    content = _map_file(header.path, header.file_size)
+    words = content[pad : pad + (len(content) - pad) // 8 * 8]
+    shape = (header.n_blts, header.n_channels, len(header.polarizations))
+    samples = mean_of_rows(words.view(np.float32), (nsamples.starts - pad) // 4, nsamples.tile, shape)
+    recorded = read_visibilities(header)[1].reshape(shape) if _any_flag(content, flags) else None
+    return RawTiles(TiledVisibilities(words.view(np.complex64), (vis.starts - pad) // 8, vis.tile), recorded, samples)
 
 
 def _find_tiling(dataset: h5py.Dataset, path: Path) -> _Tiling | None:
@@ -106,22 +91,18 @@ def _find_tiling(dataset: h5py.Dataset, path: Path) -> _Tiling | None:
     return _Tiling(starts, (rows, channels, pols))
 
 
-def _read_file(path: Path, buffer: Bytes, pad: int, size: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        done, view = 0, buffer.data
-        while done < size:
-            got = os.preadv(descriptor, [view[pad + done : pad + size]], done)
-            if got == 0:
-                raise CorruptInputError(f"shrank to {done} bytes while it was read", path=path, cure="copy it again")
-            done += got
-    finally:
-        os.close(descriptor)
+def _map_file(path: Path, size: int) -> Bytes:
+    with path.open("rb") as handle:
+        if path.stat().st_size != size:
+            raise CorruptInputError("changed its size while it was read", path=path, cure="let the copy finish, retry")
+        mapped = mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_WILLNEED)
+    return np.frombuffer(mapped, dtype=np.uint8)
 
 
-def _any_flag(buffer: Bytes, flags: _Tiling, pad: int) -> bool:
+def _any_flag(content: Bytes, flags: _Tiling) -> bool:
     size = int(np.prod(flags.tile))
-    return any(buffer[start + pad : start + pad + size].any() for start in flags.starts.flat)
+    return any(content[start : start + size].any() for start in flags.starts.flat)
 
 
 def _read_through_library(header: SubbandHeader) -> RawTiles:

@@ -108,26 +108,38 @@ def _rephase_tiles(raw, starts, tile, phasors, ends, order, reverse, out, flags)
     for row in range(n_row):
         time = row // n_baseline
         baseline = row - time * n_baseline
-        p1, p2 = phasors[time, ant1[baseline]], phasors[time, ant2[baseline]]
         swap = swapped[baseline]
+        # conj(V) P1 conj(P2) = conj(V conj(P1) P2), and a swapped row is its conjugate: one product serves both.
+        p1, p2 = phasors[time, ant1[baseline]], phasors[time, ant2[baseline]]
         for c in range(n_channel):
-            factor[c] = p2[c] * np.conj(p1[c]) if swap else p1[c] * np.conj(p2[c])
+            factor[c] = np.conj(p1[c]) * p2[c]
         to = time * n_baseline + destination[baseline]
-        i, inside = row // tile_rows, row % tile_rows
-        for c in range(n_channel):
-            k = c // tile_channels
-            at = (inside * tile_channels + c - k * tile_channels) * tile_pols
-            c_out = n_channel - 1 - c if reverse else c
+        tile_row = row // tile_rows
+        inside = (row - tile_row * tile_rows) * tile_channels
+        nothing = np.float32(0.0)
+        for k in range(starts.shape[1]):
+            c0 = k * tile_channels
+            c1 = min(c0 + tile_channels, n_channel)
             for p in range(n_pol):
-                value = raw[starts[i, k, p // tile_pols] + at + p % tile_pols]
-                bad = not np.isfinite(value.real + value.imag)
-                if bad:
-                    n_bad += 1
-                    value = np.complex64(0.0)
-                elif not swap:
-                    value = np.conj(value)
-                out[to, c_out, p] = value * factor[c]
-                flags[to, c_out, p] = bad
+                at = starts[tile_row, k, p // tile_pols] + inside * tile_pols + p % tile_pols
+                for c in range(c0, c1):
+                    value = raw[at + (c - c0) * tile_pols] * factor[c]
+                    nothing += np.float32(0.0) * (value.real + value.imag)
+                    out[to, n_channel - 1 - c if reverse else c, p] = value if swap else np.conj(value)
+        if nothing != 0.0:  # a value that is not finite turns 0 x value into NaN
+            n_bad += _clear_bad(out[to], flags[to])
+    return n_bad
+
+
+@njit(nogil=True, cache=True)
+def _clear_bad(row, flags):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    n_bad = 0
+    for c in range(row.shape[0]):
+        for p in range(row.shape[1]):
+            if not np.isfinite(row[c, p].real + row[c, p].imag):
+                row[c, p] = 0.0
+                flags[c, p] = True
+                n_bad += 1
     return n_bad
 
 
@@ -188,7 +200,7 @@ def rephase(
     out : (n_time * n_baseline, n_channel, n_pol) complex64
         Written: time-major rows, channels ascending; a value that is not finite becomes 0.
     flags : same shape, bool
-        Written: True where the raw value was not finite.
+        Set to True where the raw value was not finite; otherwise left alone.
 
     Returns
     -------
@@ -271,8 +283,6 @@ def compare_uvw(recorded_m: Floats, recomputed_m: Floats) -> UvwComparison:
     recorded_m, recomputed_m : (n_baseline, 3) float
         u, v, w in metres.
     """
-    from scipy.spatial.transform import Rotation
-
     recorded, recomputed = np.asarray(recorded_m, dtype=np.float64), np.asarray(recomputed_m, dtype=np.float64)
     if recorded.shape != recomputed.shape or recorded.ndim != 2:
         raise ShapeError(f"uvw of shapes {recorded.shape} and {recomputed.shape} cannot be compared")
@@ -281,8 +291,17 @@ def compare_uvw(recorded_m: Floats, recomputed_m: Floats) -> UvwComparison:
     handed = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = u @ handed @ vt
     residual = np.linalg.norm(recorded - recomputed @ rotation.T, axis=1).max()
-    vector = Rotation.from_matrix(rotation).as_rotvec() * ARCSEC_PER_RADIAN
-    return UvwComparison(float(discrepancy), (float(vector[0]), float(vector[1]), float(vector[2])), float(residual))
+    return UvwComparison(float(discrepancy), _rotation_vector_arcsec(rotation), float(residual))
+
+
+def _rotation_vector_arcsec(rotation: Floats) -> tuple[float, float, float]:
+    """Axis times angle (below half a turn) of a rotation matrix."""
+    skew = 0.5 * np.array(
+        [rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]]
+    )
+    sine, cosine = float(np.linalg.norm(skew)), 0.5 * float(np.trace(rotation) - 1.0)
+    vector = skew * (np.arctan2(sine, cosine) / sine if sine > 0 else 1.0) * ARCSEC_PER_RADIAN
+    return float(vector[0]), float(vector[1]), float(vector[2])
 
 
 def thermal_sigma_jy(sefd_jy: float, channel_width_hz: float, integration_s: float) -> float:
