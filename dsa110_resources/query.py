@@ -21,6 +21,7 @@ import pyarrow as pa
 from dsa110_assets.science.schema import OPERATIONS, TABLES
 from dsa110_resources import views
 from dsa110_resources.archive import Archive
+from dsa110_resources.compaction import COMPACTED_TABLES, light_curve_files
 from dsa110_resources.operations_copy import list_operations_tables, read_operations_table
 from dsa110_resources.parquet import list_partition_files
 
@@ -67,7 +68,9 @@ class ArchiveConnection:
         self._duckdb = duckdb.connect(
             config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
         )
-        self._duckdb.execute("SET TimeZone = 'UTC'; SET python_scan_all_frames = true")
+        self._duckdb.execute(
+            "SET TimeZone = 'UTC'; SET python_scan_all_frames = true; SET parquet_metadata_cache = true"
+        )
         self._declare()
 
     def execute(self, query: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
@@ -143,6 +146,11 @@ class ArchiveConnection:
 
     def _bind_files(self, table: str) -> None:
         """Point a table's store views at the Parquet files that exist now."""
+        if table in COMPACTED_TABLES:
+            files = light_curve_files(self._archive, table)
+            if files:
+                self._point(table, table, files)
+            return
         directory = self._archive.table_dir(table)
         try:
             stamp = os.stat(directory).st_mtime_ns  # noqa: PTH116

@@ -45,12 +45,17 @@ GOOD_REFERENCES_SQL = (
 
 _TRIAGE_SQL = """
     SELECT candidate_id,
-           arg_max(status, (decided_at, id)) AS status,
-           arg_max(note, (decided_at, id)) AS note,
-           max(decided_at) FILTER (status = 'investigated') AS investigated_at,
-           max(decided_at) FILTER (status = 'dismissed') AS dismissed_at
+           arg_max(status, ("when", id)) AS status,
+           arg_max(note, ("when", id)) AS note,
+           max("when") FILTER (status = 'investigated') AS investigated_at,
+           max("when") FILTER (status = 'dismissed') AS dismissed_at,
+           min("when") AS first_at,
+           arg_min(who, ("when", id)) AS first_by
     FROM main.candidate_triage GROUP BY candidate_id
 """
+
+USER_CANDIDATE = "user:"
+"""A candidate that a person raised exists in the triage table alone, as ``user:SOURCE`` or ``user:SOURCE:REMARK``."""
 
 
 def quote(name: str) -> str:
@@ -157,13 +162,19 @@ def _shown(column: Column) -> str:
 
 
 def _candidates() -> str:
-    """One current row per candidate, joined with what people last decided of it."""
+    """One current row per candidate, joined with what people last decided of it; then those that people raised."""
     latest = (
         "SELECT * FROM store.ese_candidates QUALIFY row_number() OVER (PARTITION BY candidate_id ORDER BY day DESC) = 1"
     )
     rows = select_columns(TABLES["ese_candidates"], f"({latest})")
     return f"""
+        WITH t AS ({_TRIAGE_SQL})
         SELECT c.* REPLACE (coalesce(t.note, c.notes) AS notes), coalesce(t.status, 'active') AS status,
                t.investigated_at, t.dismissed_at
-        FROM ({rows}) c LEFT JOIN ({_TRIAGE_SQL}) t USING (candidate_id)
+        FROM ({rows}) c LEFT JOIN t USING (candidate_id)
+        UNION ALL BY NAME
+        SELECT candidate_id, split_part(candidate_id, ':', 2) AS source_id, 'user' AS flag_type, first_at AS flagged_at,
+               first_by AS flagged_by, note AS notes, status, investigated_at, dismissed_at
+        FROM t WHERE starts_with(candidate_id, '{USER_CANDIDATE}')
+               AND candidate_id NOT IN (SELECT candidate_id FROM store.ese_candidates)
     """

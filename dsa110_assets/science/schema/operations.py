@@ -61,7 +61,7 @@ CALTABLES = TableSchema(
         mjd("valid_end_mjd", "End of validity", ucd="time.end"),
         instant("created_at", "When it was registered", ucd="time.creation"),
         flag("active", "Whether it may be used"),
-        text("quality", "Verdict of the checks", ucd="meta.code.qual"),
+        text("quality", "Verdict of the checks: good, doubtful or refused", ucd="meta.code.qual"),
         number("dec_deg", "deg", "pos.eq.dec", "Declination of the strip"),
         mjd("solved_mjd", "Middle of the data solved"),
         text("group_ids", "Groups solved, joined by commas", ucd="meta.id;obs"),
@@ -127,8 +127,8 @@ CANDIDATE_TRIAGE = TableSchema(
         text("candidate_id", "Candidate", ucd="meta.id"),
         text("status", "active, investigated, dismissed or confirmed", ucd="meta.code.status"),
         text("note", "Remark"),
-        text("decided_by", "Who", ucd="meta.curation"),
-        instant("decided_at", "When"),
+        text("who", "Who decided", ucd="meta.curation"),
+        instant("when", "When it was decided"),
     ),
 )
 
