@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-from dsa110_resources.flagging import FlaggingOptions, FlagReport, flag_measurement_set
 
 from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import (
@@ -20,7 +19,9 @@ from dsa110_assets.defs.metadata import (
 )
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
+from dsa110_assets.science.flagging import FlaggingOptions, FlagReport
 from dsa110_resources.conversion import ConversionOptions, ConversionReport, convert_group
+from dsa110_resources.flagging import flag_measurement_set
 from dsa110_resources.measurement_set import has_column
 from dsa110_resources.operations import Group
 from dsa110_resources.settings import Settings
