@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from dsa110_assets.science.errors import ShapeError
-from dsa110_assets.science.subbands import GroupingOptions, group_start_of, subband_index_of
+from dsa110_assets.science.subbands import GroupingOptions, group_start_of, subband_index_of, unix_time_of
 from dsa110_resources.archive import Archive
 from dsa110_resources.errors import CorruptInputError, PermanentError
 from dsa110_resources.incoming import SETTLE_S, Candidate, Stat, read_name, scan_folder
@@ -205,10 +205,17 @@ def _take_batch(
             _LOG.warning("%s cannot be read now: %s", candidate.path, error)
             unreachable.append(candidate.path.name)
     store.arrivals.reject(refused, now=now)
+    arrivals.sort(key=_name_error_s)
     registered = store.arrivals.register(arrivals, options=options.grouping, now=now)
     for registration in registered:
         _close_file_record(rejected.get(str(registration.path)), registration.outcome, now)
     return Counter([file.reason for file in refused] + [registration.outcome for registration in registered])
+
+
+def _name_error_s(arrival: Arrival) -> float:
+    """How far a name is from its header: of two copies found at once the honestly named one is taken."""
+    hint = read_name(arrival.path.name)
+    return math.inf if hint is None else abs(hint.moment.timestamp() - unix_time_of(arrival.start_jd))
 
 
 def _refused(candidate: Candidate, error: PermanentError | ShapeError) -> RejectedFile:

@@ -12,7 +12,7 @@ from dsa110_resources.incoming import read_name
 from dsa110_resources.operations.groups import Group, RejectedFile
 
 _REASONS = (
-    (CorruptInputError, "0 bytes", "zero_byte"),
+    (CorruptInputError, "(0 bytes)", "zero_byte"),
     (CorruptInputError, "truncated", "truncated"),
     (CorruptInputError, "damaged", "damaged"),
     (CorruptInputError, "not a readable HDF5", "damaged"),

@@ -68,7 +68,7 @@ def group_id_of(time_jd: float) -> str:
         ``time_array[0]``, Julian date (UTC). Its float64 resolution is 40 microseconds: a time less than 50
         microseconds before a full second counts as that second.
     """
-    seconds = math.floor((time_jd - _UNIX_EPOCH_JD) * _DAY_S + _JD_RESOLUTION_S)
+    seconds = math.floor(unix_time_of(time_jd) + _JD_RESOLUTION_S)
     return (datetime.fromtimestamp(0, tz=UTC) + timedelta(seconds=seconds)).strftime(_GROUP_FORMAT)
 
 
@@ -102,6 +102,11 @@ def day_key_of(group_id: str) -> str:
 def mjd_of(time_jd: float) -> float:
     """Modified Julian date (UTC) of a Julian date."""
     return time_jd - _MJD_ZERO_JD
+
+
+def unix_time_of(time_jd: float) -> float:
+    """Seconds since 1970-01-01T00:00 (UTC, without leap seconds) of a Julian date."""
+    return (time_jd - _UNIX_EPOCH_JD) * _DAY_S
 
 
 def jd_of(moment: datetime) -> float:

@@ -39,6 +39,12 @@ class ArrivalBook:
         with self._database.reading() as connection:
             return set(connection.execute(sa.select(_F.file_path)).scalars())
 
+    def file_sizes(self, group_id: str) -> dict[Path, int]:
+        """Sizes (bytes) that the group's files had when they were taken."""
+        chosen = sa.select(_F.file_path, _F.file_size).where(_F.group_id == group_id).order_by(_F.subband_idx)
+        with self._database.reading() as connection:
+            return {Path(path): int(size) for path, size in connection.execute(chosen)}
+
     def rejected(self) -> dict[str, RejectedFile]:
         """Every refused file by path."""
         with self._database.reading() as connection:

@@ -65,6 +65,18 @@ class Ledger:
         with self._database.reading() as connection:
             return _find(connection, (_Q.partition_key == partition_key) & _Q.state.not_in(OWNS_NO_WINDOW))
 
+    def find_previous(self, group: Group) -> Group | None:
+        """The last group, not quarantined, that started before this one; files are not filled in."""
+        chosen = (
+            sa.select(ingest_queue)
+            .where(_Q.start_jd < group.start_jd, _Q.state != GroupState.QUARANTINED)
+            .order_by(_Q.start_jd.desc())
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(chosen).mappings().one_or_none()
+        return None if row is None else group_of_row(row)
+
     def groups_between(
         self, start_mjd: float, end_mjd: float, states: Iterable[GroupState | str] | None = None
     ) -> list[Group]:
