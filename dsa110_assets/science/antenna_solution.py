@@ -1,6 +1,7 @@
 """From normal sums to judged solutions: gains, noise, signal-to-noise ratio and flags."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from dsa110_assets.science.stefcal import solve_stefcal
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+BAD_CHANNEL_RMS = 1.5
+"""Residual rms over the median channel's above which a channel is interference."""
 Antennas = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
@@ -35,24 +38,65 @@ class AntennaSolution:
     noise: npt.NDArray[np.float32]
 
 
-def measure_antenna_noise(
-    baseline_noise: npt.NDArray[np.float32], antennas: Antennas, n_antenna: int
-) -> npt.NDArray[np.float32]:
-    """Noise factor of each antenna from the residual power of its baselines.
+def measure_noise(
+    sums: NormalSums, gains: npt.NDArray[np.complex64], antennas: Antennas
+) -> tuple[npt.NDArray[np.float32], Flags]:
+    """Noise factor of each antenna from the residuals, and the channels whose residuals are not noise.
 
-    The rank-one model ``r_ij = s_i s_j`` is fitted by medians, so that a bad baseline does not spoil its antennas.
+    The residual power per sample of each baseline, averaged over the clean channels, is fitted by the rank-one model
+    ``r_ij = s_i s_j`` with medians, so that neither bad channels nor bad baselines spoil it.
 
     Parameters
     ----------
-    baseline_noise : (n_bl, n_pol) float32
-        Residual power per sample; NaN where there is none. Autocorrelations are left out.
+    sums
+        Normal sums.
+    gains : (n_ant, n_chan, n_pol) complex64
+        Their solution.
     antennas
         Antenna indices (i, j) of each baseline.
 
     Returns
     -------
-    (n_antenna, n_pol) float32
+    noise : (n_ant, n_pol) float32
         NaN for an antenna without data.
+    bad : (n_chan, n_pol) bool
+        Channels with a residual rms above 1.5 times that of the median channel: interference.
+    """
+    residual = sums.residual(gains, antennas)
+    known = np.isfinite(residual)
+    residual = np.where(known, residual, 0.0)
+    count = np.where(known, sums.count, 0.0)
+    per_channel = np.sum(residual, axis=0, dtype=np.float64) / np.maximum(np.sum(count, axis=0), 1.0)
+    bad = np.zeros(per_channel.shape, bool)
+    for p in range(bad.shape[1]):
+        solved = per_channel[:, p] > 0
+        if solved.any():
+            bad[:, p] = per_channel[:, p] > BAD_CHANNEL_RMS**2 * np.median(per_channel[solved, p])
+    clean = ~bad
+    number = np.einsum("bcp,cp->bp", count, clean)
+    power = np.einsum("bcp,cp->bp", residual, clean)
+    per_baseline = np.where(number > 0, power / np.maximum(number, 1.0), np.nan)
+    return fit_antenna_noise(per_baseline, antennas, len(gains)), bad
+
+
+def fit_antenna_noise(
+    baseline_noise: npt.NDArray[np.floating[Any]], antennas: Antennas, n_antenna: int
+) -> npt.NDArray[np.float32]:
+    """Rank-one fit ``r_ij = s_i s_j`` by medians.
+
+    Parameters
+    ----------
+    baseline_noise : (n_bl, n_pol) float
+        Residual power per sample; NaN where there is none. Autocorrelations are left out.
+    antennas
+        Antenna indices (i, j) of each baseline.
+    n_antenna
+        Number of antennas.
+
+    Returns
+    -------
+    (n_antenna, n_pol) float32
+        s; NaN for an antenna without data.
     """
     n_pol = baseline_noise.shape[1]
     noise = np.full((n_antenna, n_pol), np.nan, np.float32)
@@ -71,6 +115,12 @@ def measure_antenna_noise(
             s = np.sqrt(s * np.nanmedian(matrix / s[None, :], axis=1))
         noise[known, p] = s
     return noise
+
+
+def invert_noise(noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Weights 1 / s, and 0 where the noise is unknown."""
+    known = np.isfinite(noise) & (noise > 0)
+    return np.where(known, 1.0 / np.where(known, noise, 1.0), 0.0).astype(np.float32)
 
 
 def find_best_connected(sums: NormalSums, antennas: Antennas, n_antenna: int) -> int:
@@ -122,11 +172,11 @@ def solve_antennas(
     gains, _ = solve_stefcal(
         sums.cross, sums.power, antennas, weight, start=start, phase_only=phase_only, reference=reference
     )
-    noise = measure_antenna_noise(sums.baseline_noise(gains, antennas)[0], antennas, n_antenna)
-    weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0).astype(np.float32)
+    noise, bad = measure_noise(sums, gains, antennas)
     gains, converged = solve_stefcal(
-        sums.cross, sums.power, antennas, weight, start=gains, phase_only=phase_only, reference=reference
+        sums.cross, sums.power, antennas, invert_noise(noise), start=gains, phase_only=phase_only, reference=reference
     )
+    converged &= ~bad
     return judge_solution(sums, antennas, gains, noise=noise, converged=converged, minimum=minimum)
 
 
@@ -139,8 +189,11 @@ def judge_solution(
     converged: Flags,
     minimum: tuple[float, int],
 ) -> AntennaSolution:
-    """Signal-to-noise ratio and flags of gains already solved; arguments as in :func:`solve_antennas`."""
-    weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0)
+    """Signal-to-noise ratio and flags of gains already solved.
+
+    ``converged`` (n_chan, n_pol) tells which channels hold a solution; the rest is as in :func:`solve_antennas`.
+    """
+    weight = invert_noise(noise)
     strength = (np.abs(gains) ** 2 * weight[:, None, :]).astype(np.float32)
     information, baselines = sums.information(strength, antennas)
     snr = (np.abs(gains) * np.sqrt(2.0 * information * weight[:, None, :])).astype(np.float32)

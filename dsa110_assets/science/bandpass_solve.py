@@ -16,8 +16,9 @@ from dsa110_assets.science.antenna_solution import (
     find_best_connected,
     find_dead_receptors,
     flag_receptors,
+    invert_noise,
     judge_solution,
-    measure_antenna_noise,
+    measure_noise,
     solve_antennas,
 )
 from dsa110_assets.science.errors import SolveError
@@ -165,7 +166,7 @@ class BandpassStream:
             return _Interval(unit, np.zeros((n_ant, 2), bool), np.zeros((n_ant, 2), np.float32))
         collapsed = collapse_data(data, flags, model, self._estimate, self.antennas)
         gains, _ = solve_stefcal(collapsed.cross, collapsed.power, self.antennas, self._weight, phase_only=True)
-        noise = np.where(self._weight > 0, 1.0 / np.where(self._weight > 0, self._weight, 1.0), 0).astype(np.float32)
+        noise = invert_noise(self._weight)
         judged = judge_solution(
             collapsed,
             self.antennas,
@@ -194,10 +195,10 @@ class BandpassStream:
             reference=find_best_connected(sums, self.antennas, n_ant),
             max_iterations=30,
         )
-        noise = measure_antenna_noise(sums.baseline_noise(gains, self.antennas)[0], self.antennas, n_ant)
+        noise, _ = measure_noise(sums, gains, self.antennas)
         self._estimate = np.zeros((n_ant, self.n_channel, 2), np.complex64)
         self._estimate[:, some] = gains
-        self._weight = np.where(np.isfinite(noise) & (noise > 0), 1.0 / noise, 0.0).astype(np.float32)
+        self._weight = invert_noise(noise)
         if not np.any(self._weight > 0):
             raise SolveError("the residuals of the first intervals show no noise: the data are empty")
 

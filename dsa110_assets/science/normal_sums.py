@@ -70,7 +70,7 @@ class NormalSums:
             Stokes I model, Jy, the same for both polarizations.
         antennas, phases
             With the antenna indices (i, j) of the baselines and unit phasors p of shape (n_ant, n_pol), the phases are
-            taken out: A gains ``conj(p_i) p_j``. A receptor whose phasor is 0 is left out.
+            taken out: A gains ``conj(p_i) p_j``. Autocorrelations, and receptors whose phasor is 0, are left out.
         """
         if data.shape != flags.shape or data.shape[:3] != model.shape or data.shape[1:] != self.cross.shape:
             raise ShapeError(f"data {data.shape}, flags {flags.shape}, model {model.shape}, sums {self.cross.shape}")
@@ -78,7 +78,14 @@ class NormalSums:
         factor = np.ones((n_bl, n_pol), np.complex64)
         if antennas is not None and phases is not None:
             factor = (np.conj(phases[antennas[0]]) * phases[antennas[1]]).astype(np.complex64)
+            factor[antennas[0] == antennas[1]] = 0
         _accumulate(data, flags, model, factor, self.cross, self.power, self.total, self.count)
+
+    def __add__(self, other: "NormalSums") -> "NormalSums":
+        """Sums of both sets of integrations."""
+        return NormalSums(
+            self.cross + other.cross, self.power + other.power, self.total + other.total, self.count + other.count
+        )
 
     def select(self, channels: slice) -> "NormalSums":
         """Copy of some channels."""
@@ -107,22 +114,14 @@ class NormalSums:
             *_collapse(self.cross, self.power, self.total, self.count, *antennas, np.ascontiguousarray(gains))
         )
 
-    def baseline_noise(self, gains: Complex64s, antennas: Antennas) -> tuple[Float32s, Float32s]:
-        """Residual power per sample of each baseline, raw units squared, and the number of samples in it.
+    def residual(self, gains: Complex64s, antennas: Antennas) -> Float32s:
+        """Residual power ``sum |V - g_i conj(g_j) M|^2``, raw units squared, shape (n_bl, n_chan, n_pol).
 
-        ``sum |V - g_i conj(g_j) M|^2 = P - 2 Re(conj(g_i) g_j A) + |g_i|^2 |g_j|^2 D`` over the channels where both
-        gains exist.
-
-        Returns
-        -------
-        noise : (n_bl, n_pol) float32
-            NaN without samples.
-        samples : (n_bl, n_pol) float32
+        It is ``P - 2 Re(conj(g_i) g_j A) + |g_i|^2 |g_j|^2 D``; NaN where a gain or the data are missing, and on
+        autocorrelations.
         """
-        noise, samples = _residual_power(
-            self.cross, self.power, self.total, self.count, *antennas, np.ascontiguousarray(gains)
-        )
-        return noise, samples
+        return np.asarray(_residual(self.cross, self.power, self.total, self.count, *antennas,
+                                    np.ascontiguousarray(gains)))  # fmt: skip
 
     def information(self, strength: Float32s, antennas: Antennas) -> tuple[Float32s, Float32s]:
         """What the data say about each antenna: ``sum_j D_ij x_j`` and the number of baselines with data.
@@ -215,25 +214,21 @@ def _collapse(cross, power, total, count, ant1, ant2, gains):  # type: ignore[no
 
 
 @_jit(parallel=True)
-def _residual_power(cross, power, total, count, ant1, ant2, gains):  # type: ignore[no-untyped-def]
+def _residual(cross, power, total, count, ant1, ant2, gains):  # type: ignore[no-untyped-def]
     n_bl, n_chan, n_pol = cross.shape
-    noise = np.full((n_bl, n_pol), np.nan, np.float32)
-    samples = np.zeros((n_bl, n_pol), np.float32)
+    residual = np.full((n_bl, n_chan, n_pol), np.nan, np.float32)
     for k in numba.prange(n_bl):
-        for p in range(n_pol):
-            residual = 0.0
-            number = 0.0
-            for c in range(n_chan):
+        if ant1[k] == ant2[k]:
+            continue
+        for c in range(n_chan):
+            for p in range(n_pol):
                 g = gains[ant1[k], c, p] * np.conj(gains[ant2[k], c, p])
                 modulus = g.real * g.real + g.imag * g.imag
                 if modulus > 0 and count[k, c, p] > 0:
                     product = cross[k, c, p] * np.conj(g)
-                    residual += total[k, c, p] - 2.0 * product.real + modulus * power[k, c, p]
-                    number += count[k, c, p]
-            if number > 0:
-                noise[k, p] = max(residual / number, 0.0)
-                samples[k, p] = number
-    return noise, samples
+                    value = total[k, c, p] - np.float32(2.0) * product.real + modulus * power[k, c, p]
+                    residual[k, c, p] = max(value, np.float32(0.0))
+    return residual
 
 
 @_jit(parallel=True)
@@ -272,7 +267,7 @@ def _collapse_data(data, flags, model, ant1, ant2, gains, used):  # type: ignore
             number = 0.0
             for c in used:
                 g = gains[ant1[k], c, p] * np.conj(gains[ant2[k], c, p])
-                if g.real == 0 and g.imag == 0:
+                if (g.real == 0 and g.imag == 0) or ant1[k] == ant2[k]:
                     continue
                 for t in range(n_time):
                     v = data[t, k, c, p]

@@ -1,0 +1,197 @@
+"""Delays of the antennas, and the plane they make across the array when the phase centre was wrong."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dsa110_assets.science.beam import SPEED_OF_LIGHT_M_S
+from dsa110_assets.science.errors import ShapeError, SolveError
+from dsa110_assets.science.instrument import LATITUDE_DEG, LONGITUDE_DEG
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+ROGUE_NS = 50.0
+"""An antenna farther than this from the array's plane has a wrong cable or correlator delay (DECISIONS 12)."""
+_PADDING = 8
+_MIN_CHANNELS = 4
+_TRIALS = 400
+
+
+@dataclass(frozen=True)
+class DelayPlane:
+    """Least-squares plane through antenna delays, rogue antennas left out.
+
+    Attributes
+    ----------
+    east_ns_m, north_ns_m
+        Gradient, ns per metre.
+    offset_ns : (n_pol,) float
+        Delay of each polarization at the array's median position, ns.
+    residual_ns : (n_ant, n_pol) float
+        Delay less plane, NaN where there is no delay.
+    rogue : (n_ant,) bool
+        Antennas farther than the limit from the plane in a polarization.
+    rms_ns
+        Root mean square residual of the antennas kept.
+    n_antennas
+        Antennas kept.
+    """
+
+    east_ns_m: float
+    north_ns_m: float
+    offset_ns: Floats
+    residual_ns: Floats
+    rogue: Flags
+    rms_ns: float
+    n_antennas: int
+
+    @property
+    def gradient_ns_m(self) -> float:
+        """Modulus of the gradient, ns per metre."""
+        return float(np.hypot(self.east_ns_m, self.north_ns_m))
+
+    @property
+    def angle_deg(self) -> float:
+        """Direction error that makes this gradient, degrees: sin(angle) = c gradient (0.02 ns/m is 0.34 deg)."""
+        return float(np.degrees(np.arcsin(min(1.0, SPEED_OF_LIGHT_M_S * 1e-9 * self.gradient_ns_m))))
+
+
+def measure_delays(
+    gains: npt.NDArray[np.complexfloating], flags: Flags, frequencies_hz: Floats
+) -> tuple[Floats, Floats]:
+    """Delay of each receptor from the phases of its bandpass.
+
+    The delay tau maximises ``|sum_c u_c exp(-2 pi i nu_c tau)|`` with u the unit phasors: found on a padded Fourier
+    transform (unambiguous within half the inverse channel spacing, +-2048 ns), then refined by the weighted phase slope
+    of what remains.
+
+    Parameters
+    ----------
+    gains, flags : (n_ant, n_chan, n_pol)
+        Bandpass.
+    frequencies_hz : (n_chan,) float
+        Ascending; gaps between subbands are allowed.
+
+    Returns
+    -------
+    delays_ns : (n_ant, n_pol) float
+        NaN with fewer than 4 channels. A positive delay is a phase that rises with frequency.
+    coherence : (n_ant, n_pol) float
+        0 to 1: how much of the phase a single delay explains.
+    """
+    if gains.shape != flags.shape or gains.shape[1] != len(frequencies_hz):
+        raise ShapeError(f"gains {gains.shape}, flags {flags.shape}, {len(frequencies_hz)} frequencies")
+    spacing = float(np.min(np.diff(frequencies_hz)))
+    slot = np.round((frequencies_hz - frequencies_hz[0]) / spacing).astype(np.int64)
+    length = int(2 ** np.ceil(np.log2(_PADDING * (slot[-1] + 1))))
+    unit = np.where(flags | (gains == 0), 0.0, np.exp(1j * np.angle(gains)))
+    delays = np.full((gains.shape[0], gains.shape[2]), np.nan)
+    coherence = np.zeros_like(delays)
+    for a, p in np.argwhere(np.sum(unit != 0, axis=1) >= _MIN_CHANNELS):
+        delays[a, p], coherence[a, p] = _measure_delay(unit[a, :, p], frequencies_hz, slot, spacing, length)
+    return delays, coherence
+
+
+def _measure_delay(
+    unit: npt.NDArray[np.complex128], frequencies_hz: Floats, slot: npt.NDArray[np.int64], spacing: float, length: int
+) -> tuple[float, float]:
+    padded = np.zeros(length, np.complex128)
+    padded[slot] = unit
+    peak = int(np.argmax(np.abs(np.fft.fft(padded))))
+    tau = np.fft.fftfreq(length, spacing)[peak]
+    offset = frequencies_hz - frequencies_hz.mean()
+    used = unit != 0
+    for _ in range(4):
+        rest = unit * np.exp(-2j * np.pi * offset * tau)
+        phase = np.angle(rest[used] * np.conj(np.sum(rest)))
+        centred = offset[used] - offset[used].mean()
+        tau += float(np.sum(centred * phase) / np.sum(centred**2)) / (2 * np.pi)
+    final = np.abs(np.sum(unit * np.exp(-2j * np.pi * offset * tau))) / np.count_nonzero(used)
+    return 1e9 * tau, float(final)
+
+
+def east_north_m(positions_itrf_m: Floats) -> Floats:
+    """East and north components (n, 2), metres, at the telescope, about the median of the finite positions."""
+    longitude, latitude = np.radians(LONGITUDE_DEG), np.radians(LATITUDE_DEG)
+    east = np.array([-np.sin(longitude), np.cos(longitude), 0.0])
+    north = np.array([-np.sin(latitude) * np.cos(longitude), -np.sin(latitude) * np.sin(longitude), np.cos(latitude)])
+    plane = positions_itrf_m @ np.stack([east, north], axis=1)
+    return np.asarray(plane - np.nanmedian(plane, axis=0))
+
+
+def fit_delay_plane(
+    delays_ns: Floats, positions_itrf_m: Floats, *, rogue_ns: float = ROGUE_NS, minimum: int = 6
+) -> DelayPlane:
+    """Fit ``delay = offset_p + g_E east + g_N north`` to the antennas that agree on one plane.
+
+    A plane is drawn through random triples of antennas (fixed seed); the one with the smallest median absolute residual
+    is the start (least median of squares, Rousseeuw 1984, which survives half of the antennas being wrong). Antennas
+    farther than ``rogue_ns`` are then left out of a least-squares fit until their list no longer changes.
+
+    Parameters
+    ----------
+    delays_ns : (n_ant, n_pol) float
+        NaN where there is none.
+    positions_itrf_m : (n_ant, 3) float
+        Metres.
+    rogue_ns
+        Limit beyond which an antenna is rogue, ns.
+    minimum
+        Fewest delays that make a plane.
+
+    Returns
+    -------
+    DelayPlane
+
+    Raises
+    ------
+    SolveError
+        With fewer delays.
+    """
+    n_ant, n_pol = delays_ns.shape
+    antenna, pol = np.nonzero(np.isfinite(delays_ns) & np.isfinite(positions_itrf_m[:, :1]))
+    if len(antenna) < minimum:
+        raise SolveError(f"{len(antenna)} antenna delays make no plane; at least {minimum} are needed")
+    ground = east_north_m(positions_itrf_m)
+    design = np.concatenate([ground[antenna], np.eye(n_pol)[pol]], axis=1)
+    values = delays_ns[antenna, pol]
+    solution = _start_plane(design, values)
+    keep = np.ones(len(values), bool)
+    for _ in range(20):
+        inside = np.abs(values - design @ solution) <= rogue_ns
+        bad = np.isin(antenna, antenna[~inside])
+        if np.count_nonzero(~bad) < minimum:
+            break
+        done, keep = np.array_equal(keep, ~bad), ~bad
+        solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
+        if done:
+            break
+    residual = np.full((n_ant, n_pol), np.nan)
+    residual[antenna, pol] = values - design @ solution
+    rogue = np.zeros(n_ant, bool)
+    rogue[antenna[np.abs(residual[antenna, pol]) > rogue_ns]] = True
+    return DelayPlane(
+        east_ns_m=float(solution[0]),
+        north_ns_m=float(solution[1]),
+        offset_ns=np.asarray(solution[2:]),
+        residual_ns=residual,
+        rogue=rogue,
+        rms_ns=float(np.sqrt(np.mean((values - design @ solution)[keep] ** 2))),
+        n_antennas=len(np.unique(antenna[keep])),
+    )
+
+
+def _start_plane(design: Floats, values: Floats) -> Floats:
+    """Least-median-of-squares start."""
+    random = np.random.default_rng(20251013)
+    n, m = design.shape
+    best, best_score = np.linalg.lstsq(design, values, rcond=None)[0], np.inf
+    for _ in range(_TRIALS):
+        pick = random.choice(n, size=min(n, m + 1), replace=False)
+        trial = np.linalg.lstsq(design[pick], values[pick], rcond=None)[0]
+        score = float(np.median(np.abs(values - design @ trial)))
+        if score < best_score:
+            best, best_score = trial, score
+    return np.asarray(best)
