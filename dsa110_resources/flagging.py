@@ -23,7 +23,7 @@ from dsa110_assets.science.flagging import (
     find_dead_receptors,
     measure_fractions,
 )
-from dsa110_assets.science.flagging_kernels import combine_flags, measure_amplitudes
+from dsa110_assets.science.flagging_kernels import Tally, combine_flags, measure_integration
 from dsa110_resources.casa import run_casa_task
 from dsa110_resources.casacore_tables import open_table
 from dsa110_resources.measurement_set import Layout, open_ms, read_layout, rewriting
@@ -37,8 +37,6 @@ Ints = npt.NDArray[np.int64]
 Floats32 = npt.NDArray[np.float32]
 Complexes = npt.NDArray[np.complex64]
 Packed = npt.NDArray[np.uint8]
-_Measured = tuple[tuple[Floats, Ints], Packed | None]
-"""Amplitude sums and counts (n_bl, n_pol), and packed zeros and NaN or None."""
 
 BLOCK_TIMES = 4
 """Integrations held in memory at once."""
@@ -52,6 +50,8 @@ class _Survey:
     ----------
     amplitude : (n_time, n_chan, n_pol) float
         The array's mean amplitude, baselines normalised; NaN without data.
+    roughness : (n_time, n_chan, n_pol) float
+        The array's mean second difference over channels, squared; NaN without data.
     level : (n_bl, n_pol) float
         Mean amplitude of each baseline; 0 without data.
     bad
@@ -61,6 +61,7 @@ class _Survey:
     """
 
     amplitude: Floats
+    roughness: Floats
     level: Floats
     bad: list[Packed | None]
     n_bad: int
@@ -127,57 +128,79 @@ def run_strategy(layout: Layout, options: FlaggingOptions) -> None:
 
 def _survey_data(layout: Layout) -> _Survey:
     """Read DATA once; a block is measured by threads while the next one is read."""
-    shape = layout.n_times, layout.n_channels, len(layout.polarizations)
-    sums, numbers = np.zeros(shape), np.zeros(shape, np.int64)
-    level = np.zeros((layout.n_baselines, shape[2])), np.zeros((layout.n_baselines, shape[2]), np.int64)
+    tallies: list[Tally] = []
     bad: list[Packed | None] = []
     weight: Floats32 | None = None
-    waiting: list[Future[_Measured]] = []
+    waiting: list[Future[tuple[Tally, Packed | None]]] = []
     with open_ms(layout) as opened, ThreadPoolExecutor(_n_threads()) as pool:
         for start in range(0, layout.n_times, BLOCK_TIMES):
             data = opened.read("DATA", times=slice(start, start + BLOCK_TIMES))
-            if weight is None:
+            if weight is None or not weight.any():
                 weight = _baseline_weights(data, layout)
-            _collect(waiting, level, bad)
-            waiting = [
-                pool.submit(_measure, one, layout, weight, (sums[start + k], numbers[start + k]))
-                for k, one in enumerate(data)
-            ]
-            if not weight.any():
-                weight = None
-        _collect(waiting, level, bad)
-    amplitude = np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan)
-    amplitude[:, layout.missing_channels] = np.nan
-    n_bad = sum(_count_bad(packed, layout) for packed in bad if packed is not None)
-    return _Survey(amplitude, level[0] / np.maximum(level[1], 1), bad, n_bad)
+            _collect(waiting, tallies, bad)
+            waiting = [pool.submit(_measure, one, weight) for one in data]
+        _collect(waiting, tallies, bad)
+    level = _mean(sum(t.level for t in tallies), sum(t.level_number for t in tallies))
+    return _Survey(
+        amplitude=_spectrum([_mean(t.amplitude, t.number) for t in tallies], layout),
+        roughness=_spectrum([_mean(t.roughness, t.rough_number) for t in tallies], layout),
+        level=np.nan_to_num(level),
+        bad=bad,
+        n_bad=sum(_count_bad(packed, layout) for packed in bad if packed is not None),
+    )
 
 
-def _measure(data: Complexes, layout: Layout, weight: Floats32, spectrum: tuple[Floats, Ints]) -> _Measured:
-    """Measure one integration: its spectrum in place, its levels, and packed zeros and NaN."""
-    level = np.zeros(weight.shape), np.zeros(weight.shape, np.int64)
+def _measure(data: Complexes, weight: Floats32) -> tuple[Tally, Packed | None]:
+    """Measure one integration: its sums, and packed zeros and NaN."""
+    spectrum, level = data.shape[1:], weight.shape[:2]
+    tally = Tally(
+        np.zeros(spectrum),
+        np.zeros(spectrum),
+        np.zeros(spectrum, np.int64),
+        np.zeros(spectrum, np.int64),
+        np.zeros(level),
+        np.zeros(level, np.int64),
+        np.zeros(level),
+    )
     bad = np.empty(data.shape, dtype=bool)
-    measure_amplitudes(data, layout.autocorrelations, weight, bad, spectrum, level)
-    return level, np.packbits(bad) if bad.any() else None
+    any_bad = measure_integration(data, weight, bad, tally)
+    return tally, np.packbits(bad) if any_bad else None
 
 
-def _collect(waiting: list[Future[_Measured]], level: tuple[Floats, Ints], bad: list[Packed | None]) -> None:
+def _collect(
+    waiting: list[Future[tuple[Tally, Packed | None]]], tallies: list[Tally], bad: list[Packed | None]
+) -> None:
     for future in waiting:
-        (amplitude, number), packed = future.result()
-        level[0][:] += amplitude
-        level[1][:] += number
+        tally, packed = future.result()
+        tallies.append(tally)
         bad.append(packed)
 
 
 def _baseline_weights(data: Complexes, layout: Layout) -> Floats32:
-    """1 / mean amplitude of each baseline over the first block that has data; 0 where it has none."""
-    none = np.zeros((layout.n_baselines, data.shape[3]), np.float32)
-    shape = data.shape[2:]
-    total, number = np.zeros(none.shape), np.zeros(none.shape, np.int64)
-    for one in data:
-        (amplitude, n), _ = _measure(one, layout, none, (np.zeros(shape), np.zeros(shape, np.int64)))
-        total += amplitude
-        number += n
-    return np.divide(number, total, out=np.zeros(none.shape), where=total > 0).astype(np.float32)
+    """Weights (n_bl, n_pol, 2): 1 / mean amplitude and 1 / (mean roughness)^2 over a block.
+
+    0 for autocorrelations and where there is no data.
+    """
+    none = np.zeros((layout.n_baselines, data.shape[3], 2), np.float32)
+    tallies = [_measure(one, none)[0] for one in data]
+    number = sum(t.level_number for t in tallies)
+    level = np.stack(
+        [_mean(sum(t.level for t in tallies), number), _mean(sum(t.rough_level for t in tallies), number) ** 2], axis=-1
+    )
+    level[layout.autocorrelations] = np.nan
+    return np.nan_to_num(1.0 / np.where(level > 0, level, np.nan)).astype(np.float32)
+
+
+def _mean(total: Floats | int, number: Ints | int) -> Floats:
+    """Quotient; NaN where nothing was counted."""
+    counted = np.asarray(number)
+    return np.where(counted > 0, np.asarray(total) / np.maximum(counted, 1), np.nan)
+
+
+def _spectrum(parts: list[Floats], layout: Layout) -> Floats:
+    spectrum = np.stack(parts)
+    spectrum[:, layout.missing_channels] = np.nan
+    return spectrum
 
 
 def _count_bad(packed: Packed, layout: Layout) -> int:
@@ -199,7 +222,7 @@ def _find_dead(layout: Layout, survey: _Survey, options: FlaggingOptions) -> Boo
 def _make_masks(layout: Layout, survey: _Survey, dead: Bools, options: FlaggingOptions) -> _Masks:
     interference = np.zeros(survey.amplitude.shape, dtype=bool)
     if options.array_wide:
-        interference = find_array_wide(survey.amplitude, layout.channel_width_hz, options=options)
+        interference = find_array_wide(survey.amplitude, survey.roughness, layout.channel_width_hz, options=options)
     receptors = dead[layout.antenna1] | dead[layout.antenna2]
     if options.autocorrelations:
         receptors |= layout.autocorrelations[:, None]

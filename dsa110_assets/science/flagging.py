@@ -1,8 +1,9 @@
 """What is bad in raw visibilities: zeros, dead receptors and interference that the whole array sees.
 
-The array-wide detector works on the mean amplitude over all cross-correlations, per integration, channel and
-polarisation: its noise is that of one sample over sqrt(n_baseline), so a tone of a tenth of the noise per baseline
-stands out, and it costs one pass over the data. What only a few baselines see is left to the per-baseline strategies.
+The array-wide detector works on two means over all cross-correlations, per integration, channel and polarisation: the
+amplitude, and the roughness (power of the second difference over channels), in which a strong calibrator cancels. Their
+noise is that of one sample over sqrt(n_baseline), so a tone of a fraction of the noise per baseline stands out, and
+they cost one pass over the data. What only a few baselines see is left to the per-baseline strategies.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
+from scipy.linalg import solve_banded
 from scipy.ndimage import median_filter
 
 from dsa110_assets.science.errors import ShapeError
@@ -50,7 +52,7 @@ class FlaggingOptions(BaseModel, frozen=True, extra="forbid"):
     """Relative excess below which nothing is flagged, however significant: bandpass structure is not interference."""
     smooth_hz: float = Field(default=8e6, gt=0.0)
     """Width of the running median that follows the bandpass, Hz."""
-    rank_eta: float = Field(default=0.25, ge=0.0, lt=1.0)
+    rank_eta: float = Field(default=0.2, ge=0.0, lt=1.0)
     """Gaps are closed where a share of at least 1 - eta of a run is flagged."""
     base_threshold: float = Field(default=6.0, gt=0.0)
     """First threshold of the per-baseline SumThreshold, in the noise of a sample."""
@@ -130,13 +132,17 @@ def find_dead_receptors(level: Floats, pairs: Ints, n_antennas: int, *, dead_bel
     return np.asarray(receptor < dead_below * typical)
 
 
-def find_array_wide(amplitude: Floats, channel_width_hz: float, *, options: FlaggingOptions) -> Bools:
-    """Interference in the array's mean amplitude.
+def find_array_wide(
+    amplitude: Floats, roughness: Floats, channel_width_hz: float, *, options: FlaggingOptions
+) -> Bools:
+    """Interference in the array's mean amplitude and roughness.
 
     Parameters
     ----------
     amplitude : (n_time, n_chan, n_pol) float
         Mean over baselines of |V|, each baseline normalised; NaN where there is no data.
+    roughness : (n_time, n_chan, n_pol) float
+        Mean over baselines of |V_c - (V_c-1 + V_c+1) / 2|^2, normalised likewise; NaN where it cannot be formed.
     channel_width_hz
         Sets the length of the running median.
 
@@ -147,35 +153,61 @@ def find_array_wide(amplitude: Floats, channel_width_hz: float, *, options: Flag
 
     Notes
     -----
-    Logarithms, so that gains and bandpass are additive; a running median over frequency follows the bandpass, then
-    SumThreshold over time and over frequency on the excess, with window means held against n_sigma of their own noise
-    and against the floor. Only excesses count: interference adds power.
+    Relative excesses over a running median in frequency, which follows the bandpass; then SumThreshold over time and
+    over frequency, with window means held against n_sigma of their own noise and against a floor. Only excesses count:
+    interference adds power. The roughness of a tone leaks to its neighbours with a quarter of its power: neighbours of
+    tones seen in amplitude are not judged by it, and the leak of the weaker ones is solved for.
     """
-    n_time, n_chan, n_pol = amplitude.shape
     length = max(9, 2 * int(options.smooth_hz / channel_width_hz / 2.0) + 1)
-    found = np.zeros((n_time, n_chan), dtype=bool)
-    for p in range(n_pol):
-        valid = np.isfinite(amplitude[:, :, p]) & (amplitude[:, :, p] > 0)
-        channels = np.flatnonzero(valid.any(axis=0))
-        if not len(channels):
-            continue
-        logs = np.where(valid, np.log(np.where(valid, amplitude[:, :, p], 1.0)), np.nan)[:, channels]
-        found[:, channels] |= _find_excess(logs, length, options)
-    return np.repeat(found[:, :, None], n_pol, axis=2)
+    found = np.zeros(amplitude.shape[:2], dtype=bool)
+    for p in range(amplitude.shape[2]):
+        found |= _search(amplitude[:, :, p], length, options, leak=0.0)
+    beside = found.copy()
+    beside[:, 1:] |= found[:, :-1]
+    beside[:, :-1] |= found[:, 1:]
+    for p in range(amplitude.shape[2]):
+        found |= _search(np.where(beside, np.nan, roughness[:, :, p]), length, options, leak=0.25)
+    found = _close_gaps(found, options.rank_eta)
+    return np.repeat(found[:, :, None], amplitude.shape[2], axis=2)
 
 
-def _find_excess(logs: Floats, length: int, options: FlaggingOptions) -> Bools:
-    """Interference (n_time, n_valid_chan) of one polarisation; the smooth part is found again without it."""
+def _search(spectrum: Floats, length: int, options: FlaggingOptions, *, leak: float) -> Bools:
+    """Interference (n_time, n_chan) in one spectrum; channels without any data are taken out first."""
+    found = np.zeros(spectrum.shape, dtype=bool)
+    valid = np.isfinite(spectrum) & (spectrum > 0)
+    channels = np.flatnonzero(valid.any(axis=0))
+    if len(channels):
+        logs = np.log(np.where(valid, spectrum, np.nan))[:, channels]
+        found[:, channels] = _find_excess(logs, length, options, leak)
+    return found
+
+
+def _find_excess(logs: Floats, length: int, options: FlaggingOptions, leak: float) -> Bools:
+    """Interference (n_time, n_valid_chan) of one spectrum; the smooth part is found again without it."""
     missing = ~np.isfinite(logs)
     flags = missing.copy()
-    for _ in range(3):
-        excess = logs - _smooth(logs, flags, length)
-        noise = _MAD_TO_SIGMA * float(np.median(np.abs(excess[~flags]))) if (~flags).any() else 0.0
-        found = _threshold(np.where(missing, 0.0, excess), missing, noise, options)
-        if np.array_equal(found | missing, flags):
+    for _ in range(4):
+        excess = np.where(missing, 0.0, np.expm1(logs - _smooth(logs, flags, length)))
+        if leak:
+            excess = _solve_leak(excess, missing, leak)
+        good = ~flags
+        noise = _MAD_TO_SIGMA * float(np.median(np.abs(excess[good]))) if good.any() else 0.0
+        found = missing | _threshold(excess, missing, noise, options)
+        if np.array_equal(found, flags):
             break
-        flags = found | missing
-    return _close_gaps(flags & ~missing, options.rank_eta) & ~missing
+        flags = found
+    return flags & ~missing
+
+
+def _solve_leak(excess: Floats, missing: Bools, leak: float) -> Floats:
+    """Power p of e_c = p_c + leak (p_c-1 + p_c+1), per integration; missing channels stay 0."""
+    coupled = np.where(missing[:, 1:] | missing[:, :-1], 0.0, leak)
+    out = np.empty_like(excess)
+    for row, beside, solved in zip(excess, coupled, out, strict=True):
+        bands = np.ones((3, len(row)))
+        bands[0, 1:], bands[2, :-1] = beside, beside
+        solved[:] = solve_banded((1, 1), bands, row)
+    return out
 
 
 def _smooth(logs: Floats, flags: Bools, length: int) -> Floats:
@@ -196,8 +228,8 @@ def _smooth(logs: Floats, flags: Bools, length: int) -> Floats:
 
 def _threshold(excess: Floats, missing: Bools, noise: float, options: FlaggingOptions) -> Bools:
     """SumThreshold with windows that double, over time and over frequency."""
-    over_time, over_frequency = np.ascontiguousarray(missing.T), missing.copy()
-    for values, flags in ((np.ascontiguousarray(excess.T), over_time), (excess, over_frequency)):
+    over_time, over_frequency = missing.T.copy(order="C"), missing.copy(order="C")
+    for values, flags in ((excess.T.copy(order="C"), over_time), (excess.copy(order="C"), over_frequency)):
         window = 1
         while window <= min(values.shape[1], LONGEST_WINDOW):
             sum_threshold(values, flags, window, options.n_sigma * noise, options.floor)
@@ -207,9 +239,9 @@ def _threshold(excess: Floats, missing: Bools, noise: float, options: FlaggingOp
 
 def _close_gaps(flags: Bools, eta: float) -> Bools:
     """Rank operator over time, then over frequency."""
-    over_time = np.ascontiguousarray(flags.T)
+    over_time = flags.T.copy(order="C")
     widen_by_rank(over_time, eta)
-    over_both = np.ascontiguousarray(over_time.T)
+    over_both = over_time.T.copy(order="C")
     widen_by_rank(over_both, eta)
     return over_both
 

@@ -1,5 +1,7 @@
 """Compiled loops of the flagging: one pass over the visibilities, one over the flags, window sums."""
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -10,47 +12,130 @@ Floats64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
+class Tally(NamedTuple):
+    """Sums of one integration.
+
+    Attributes
+    ----------
+    amplitude : (n_chan, n_pol) float
+        Sum over baselines of weighted amplitudes.
+    roughness : (n_chan, n_pol) float
+        Sum over baselines of weighted squares of the second difference over channels.
+    number, rough_number : (n_chan, n_pol) int
+        Baselines in these sums.
+    level : (n_bl, n_pol) float
+        Sum over channels of amplitudes.
+    level_number : (n_bl, n_pol) int
+        Channels in it.
+    rough_level : (n_bl, n_pol) float
+        Sum over channels of the second difference's modulus; counted as ``level`` less the two end channels.
+    """
+
+    amplitude: Floats64
+    roughness: Floats64
+    number: Ints
+    rough_number: Ints
+    level: Floats64
+    level_number: Ints
+    rough_level: Floats64
+
+
 @numba.njit(nogil=True, cache=True)
-def measure_amplitudes(
-    data: npt.NDArray[np.complex64],
-    skip: Bools,
-    weight: Floats32,
-    bad: Bools,
-    spectrum: tuple[Floats64, Ints],
-    level: tuple[Floats64, Ints],
-) -> None:
-    """Find zeros and NaN of one integration and sum the amplitudes over baselines and over channels.
+def measure_integration(data: npt.NDArray[np.complex64], weight: Floats32, bad: Bools, tally: Tally) -> bool:
+    """Find zeros and NaN of one integration and sum amplitudes and roughness.
 
     Parameters
     ----------
     data : (n_bl, n_chan, n_pol) complex64
         Visibilities.
-    skip : (n_bl,) bool
-        Baselines left out of the spectrum (autocorrelations).
-    weight : (n_bl, n_pol) float32
-        1 / typical amplitude of the baseline; 0 leaves it out of the spectrum.
+    weight : (n_bl, n_pol, 2) float32
+        1 / typical amplitude of the baseline and 1 / typical squared roughness; 0 leaves it out of the spectra.
     bad : (n_bl, n_chan, n_pol) bool
-        Set True at samples that are exactly zero or not finite.
-    spectrum : (n_chan, n_pol) sums and counts
-        Weighted amplitude sums over baselines, added to.
-    level : (n_bl, n_pol) sums and counts
-        Amplitude sums over channels, added to.
+        Written: True at samples that are exactly zero or not finite.
+    tally : Tally
+        Added to.
+
+    Returns
+    -------
+    bool
+        Whether anything is bad.
     """
+    n_chan, n_pol = data.shape[1], data.shape[2]
+    square = np.empty((n_chan, n_pol), np.float32)
+    any_bad = False
     for b in range(data.shape[0]):
-        for c in range(data.shape[1]):
-            for p in range(data.shape[2]):
-                value = data[b, c, p]
-                square = value.real * value.real + value.imag * value.imag
-                if not (square > 0.0 and square < np.inf):
-                    bad[b, c, p] = True
-                    continue
-                bad[b, c, p] = False
-                amplitude = np.sqrt(square)
-                level[0][b, p] += amplitude
-                level[1][b, p] += 1
-                if not skip[b] and weight[b, p] > 0.0:
-                    spectrum[0][c, p] += amplitude * weight[b, p]
-                    spectrum[1][c, p] += 1
+        row = data[b]
+        low, total = np.float32(np.inf), np.float32(0.0)
+        for c in range(n_chan):
+            for p in range(n_pol):
+                square[c, p] = row[c, p].real * row[c, p].real + row[c, p].imag * row[c, p].imag
+                low = min(low, square[c, p])
+                total += square[c, p]
+        if low > 0.0 and total < np.inf:
+            bad[b] = False
+            _tally_clean(row, square, weight[b], b, tally)
+        else:
+            any_bad = True
+            _tally_holes(row, square, weight[b], (b, bad[b]), tally)
+    return any_bad
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _tally_clean(
+    row: npt.NDArray[np.complex64], square: Floats32, weight: Floats32, baseline: int, tally: Tally
+) -> None:
+    """Add a baseline without holes."""
+    n_chan, n_pol = row.shape
+    for p in range(n_pol):
+        w, w_rough = weight[p]
+        total = np.float32(0.0)
+        for c in range(n_chan):
+            amplitude = np.sqrt(square[c, p])
+            total += amplitude
+            tally.amplitude[c, p] += amplitude * w
+        tally.level[baseline, p] += total
+        tally.level_number[baseline, p] += n_chan
+        total = np.float32(0.0)
+        for c in range(1, n_chan - 1):
+            re = row[c, p].real - np.float32(0.5) * (row[c - 1, p].real + row[c + 1, p].real)
+            im = row[c, p].imag - np.float32(0.5) * (row[c - 1, p].imag + row[c + 1, p].imag)
+            rough = re * re + im * im
+            total += np.sqrt(rough)
+            tally.roughness[c, p] += rough * w_rough
+        tally.rough_level[baseline, p] += total
+        if w > 0.0:
+            for c in range(n_chan):
+                tally.number[c, p] += 1
+            for c in range(1, n_chan - 1):
+                tally.rough_number[c, p] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _tally_holes(
+    row: npt.NDArray[np.complex64], square: Floats32, weight: Floats32, holes: tuple[int, Bools], tally: Tally
+) -> None:
+    """Add a baseline with zeros or NaN, which are marked; differences across them are left out."""
+    baseline, bad = holes
+    n_chan, n_pol = row.shape
+    for p in range(n_pol):
+        w, w_rough = weight[p]
+        for c in range(n_chan):
+            bad[c, p] = not (square[c, p] > 0.0 and square[c, p] < np.inf)
+        for c in range(n_chan):
+            if bad[c, p]:
+                continue
+            amplitude = np.sqrt(square[c, p])
+            tally.level[baseline, p] += amplitude
+            tally.level_number[baseline, p] += 1
+            if w > 0.0:
+                tally.amplitude[c, p] += amplitude * w
+                tally.number[c, p] += 1
+            if 0 < c < n_chan - 1 and not bad[c - 1, p] and not bad[c + 1, p]:
+                rough = abs(row[c, p] - np.float32(0.5) * (row[c - 1, p] + row[c + 1, p]))
+                tally.rough_level[baseline, p] += rough
+                if w > 0.0:
+                    tally.roughness[c, p] += rough * rough * w_rough
+                    tally.rough_number[c, p] += 1
 
 
 @numba.njit(nogil=True, cache=True)
