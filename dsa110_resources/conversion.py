@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,14 @@ from pydantic import BaseModel, Field
 
 from dsa110_assets.science import instrument
 from dsa110_assets.science.subbands import group_id_of
-from dsa110_resources.archive import STAGING_MARK, atomic_directory, path_form
+from dsa110_resources.archive import STAGING_MARK, atomic_directory
 from dsa110_resources.casacore_tables import open_table
 from dsa110_resources.conversion_direct import Stopwatch, write_direct
+from dsa110_resources.conversion_report import ConversionReport, directory_bytes
 from dsa110_resources.errors import CorruptInputError, DiskFullError, PermanentError
 from dsa110_resources.ms_layout import KEYWORD_DEC_APP, KEYWORD_GROUP_ID, KEYWORD_MISSING, KEYWORD_WRITER
 from dsa110_resources.ms_subtables import SubtableContent, write_subtables
-from dsa110_resources.subband_group import SubbandGroup, read_group
+from dsa110_resources.subband_group import SubbandGroup, field_name, read_group
 
 logger = logging.getLogger(__name__)
 
@@ -48,59 +48,6 @@ class ConversionOptions(BaseModel, frozen=True):
     """Discrepancy that is refused, metres: the data are not phased where the header says."""
     pyuvdata_max_subbands: int = Field(default=2, ge=1, le=instrument.N_SUBBANDS)
     """Most subbands the slow writer takes (6 GB of memory for a full group)."""
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What was written.
-
-    Attributes
-    ----------
-    ms_path, group_id, writer_type, staging
-        Where, what, ``direct`` or ``pyuvdata``, ``disk`` or ``tmpfs``.
-    n_rows, n_times, n_baselines, n_antennas, n_channels, n_subbands
-        Counts; antennas are those with data.
-    missing_subbands
-        Subbands whose channels are flagged.
-    uvw_max_discrepancy_m
-        Largest difference of the header's uvw from the recomputed one at hour angle 0.
-    uvw_rotation_arcsec, uvw_residual_m
-        The rotation that explains it (about u, v, w) and what it leaves.
-    uvw_suspect
-        Whether the discrepancy exceeds the warning limit.
-    phase_center_deg, dec_app_deg
-        ICRS centre, and the apparent declination of the pointing.
-    start_mjd, mid_mjd, end_mjd
-        Start of the first, middle and end of the last integration, UTC.
-    timings_s
-        Seconds of ``read``, ``rephase`` (summed over threads), ``write``, ``publish`` and ``total`` (wall).
-    bytes_read, bytes_written
-        Bytes.
-    """
-
-    ms_path: Path
-    group_id: str
-    writer_type: str
-    staging: str
-    n_rows: int
-    n_times: int
-    n_baselines: int
-    n_antennas: int
-    n_channels: int
-    n_subbands: int
-    missing_subbands: tuple[int, ...]
-    uvw_max_discrepancy_m: float
-    uvw_rotation_arcsec: tuple[float, float, float]
-    uvw_residual_m: float
-    uvw_suspect: bool
-    phase_center_deg: tuple[float, float]
-    dec_app_deg: float
-    start_mjd: float
-    mid_mjd: float
-    end_mjd: float
-    timings_s: dict[str, float]
-    bytes_read: int
-    bytes_written: int
 
 
 def convert_group(
@@ -139,9 +86,9 @@ def convert_group(
         _require_space(staged.parent, need, partition)
         with _build_directory(staged, options, need) as (build, staging):
             _write(group, build, writer, options, watch)
-            _require_valid(build, group, partition)
+            _require_valid(build, group, writer, partition)
             with watch.step("publish"):
-                bytes_written = _directory_bytes(build)
+                bytes_written = directory_bytes(build)
                 if build != staged:
                     shutil.copytree(build, staged)
     _remove_marker(Path(ms_path))
@@ -189,7 +136,8 @@ def _write(group: SubbandGroup, build: Path, writer: str, options: ConversionOpt
 
         write_by_pyuvdata(group, build, flag_autos=options.flag_autocorrelations, watch=watch)
     with watch.step("write"):
-        write_subtables(build, _content(group, writer)) if writer == "direct" else None
+        if writer == "direct":
+            write_subtables(build, _content(group, writer))
         _write_keywords(build, group, writer)
 
 
@@ -213,7 +161,7 @@ def _content(group: SubbandGroup, writer: str) -> SubtableContent:
         time_range_mjd=_time_range_mjd(group),
         phase_center_deg=group.phase_center_deg,
         group_id=group_id,
-        field_name=f"drift_{path_form(group_id)}",
+        field_name=field_name(group),
         history=lines,
     )
 
@@ -233,12 +181,12 @@ def _write_keywords(build: Path, group: SubbandGroup, writer: str) -> None:
         table.putkeyword(KEYWORD_WRITER, writer)
 
 
-def _require_valid(build: Path, group: SubbandGroup, partition: str) -> None:
+def _require_valid(build: Path, group: SubbandGroup, writer: str, partition: str) -> None:
     """Open what was written and compare its shape; a staged table that fails is never published."""
     with open_table(build) as table:
         n_rows, shape = table.nrows(), tuple(table.getcell("DATA", table.nrows() - 1).shape)
         flag_shape = tuple(table.getcell("FLAG", table.nrows() - 1).shape)
-    expected = (group.n_channels, len(group.first.polarizations))
+    expected = (_n_written_channels(group, writer), len(group.first.polarizations))
     if n_rows != group.first.n_blts or shape != expected or flag_shape != expected:
         raise CorruptInputError(
             f"{n_rows} rows of {shape} were written, not {group.first.n_blts} of {expected}",
@@ -246,6 +194,11 @@ def _require_valid(build: Path, group: SubbandGroup, partition: str) -> None:
             path=build,
             cure="run the conversion again; if it recurs, report it",
         )
+
+
+def _n_written_channels(group: SubbandGroup, writer: str) -> int:
+    """The slow writer knows nothing of subbands that are not there."""
+    return group.n_channels if writer == "direct" else len(group.headers) * group.first.n_channels
 
 
 def _estimate_bytes(group: SubbandGroup) -> int:
@@ -295,10 +248,6 @@ def remove_abandoned_staging(directory: Path) -> list[Path]:
     return removed
 
 
-def _directory_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
 def _remove_marker(ms_path: Path) -> None:
     """A fresh Measurement Set owes nothing to the interrupted rewriting of the one it replaces."""
     from dsa110_resources.ms_rewriting import marker_path
@@ -325,7 +274,7 @@ def _report(
         n_times=header.n_times,
         n_baselines=header.n_baselines,
         n_antennas=header.n_antennas,
-        n_channels=group.n_channels,
+        n_channels=_n_written_channels(group, writer),
         n_subbands=len(group.headers),
         missing_subbands=group.missing,
         uvw_max_discrepancy_m=group.uvw.max_discrepancy_m,

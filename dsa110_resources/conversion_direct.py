@@ -194,7 +194,7 @@ def _flag_missing(table: object, group: SubbandGroup) -> None:
     n_pol = len(header.polarizations)
     shape = (header.n_blts, header.n_channels, n_pol)
     add_data_column(table, "WEIGHT_SPECTRUM", "float", n_baseline=header.n_baselines)
-    weight = np.full(shape, _weight(header, instrument.SAMPLES_PER_INTEGRATION), np.float32)
+    weight = np.full(shape, visibility_weight(header, 1.0), np.float32)
     flags, zeros, no_weight = np.ones(shape, bool), np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
     for subband in range(instrument.N_SUBBANDS):
         channels = group.channels_of(subband)
@@ -206,10 +206,10 @@ def _flag_missing(table: object, group: SubbandGroup) -> None:
             table.putcolslice("DATA", zeros, corner, end)  # type: ignore[attr-defined]
 
 
-def _weight(header: SubbandHeader, nsamples: float) -> float:
-    share = nsamples / instrument.SAMPLES_PER_INTEGRATION
-    sigma = thermal_sigma_jy(instrument.SEFD_JY, header.channel_width_hz, header.integration_s * share)
-    return 1.0 / sigma**2
+def visibility_weight(header: SubbandHeader, share: float) -> float:
+    """Thermal weight, 1 / Jy^2, of a calibrated visibility that got ``share`` of an integration's samples."""
+    sigma = thermal_sigma_jy(instrument.SEFD_JY, header.channel_width_hz, header.integration_s)
+    return share / sigma**2
 
 
 def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Floats) -> None:
@@ -221,7 +221,7 @@ def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Fl
     header, order = group.first, group.order
     n_times, n_pol = header.n_times, len(header.polarizations)
     share = nsamples / instrument.SAMPLES_PER_INTEGRATION
-    full = _weight(header, instrument.SAMPLES_PER_INTEGRATION)
+    full = visibility_weight(header, 1.0)
     weight = np.repeat((full * share)[:, None], n_pol, axis=1).astype(np.float32)
     sigma_jy = np.divide(1.0, np.sqrt(full * share), out=np.zeros_like(share), where=share > 0)
     sigma = np.repeat((sigma_jy * instrument.RAW_GAIN**2)[:, None], n_pol, axis=1).astype(np.float32)

@@ -9,6 +9,8 @@ import numpy as np
 
 from dsa110_assets.science import geometry, instrument
 from dsa110_assets.science.phasing import BaselineOrder, Floats, UvwComparison, compare_uvw, order_baselines
+from dsa110_assets.science.subbands import group_id_of
+from dsa110_resources.archive import path_form
 from dsa110_resources.errors import CorruptInputError
 from dsa110_resources.uvh5 import Baselines, SubbandHeader, read_baselines, read_header
 
@@ -111,6 +113,11 @@ def read_group(paths: Sequence[Path], *, partition: str) -> SubbandGroup:
     comparisons = [compare_recorded_uvw(h, _same_baselines(h, first, baselines, partition)) for h in headers.values()]
     worst = max(comparisons, key=lambda comparison: comparison.max_discrepancy_m)
     return SubbandGroup(dict(sorted(headers.items())), baselines, worst)
+
+
+def field_name(group: SubbandGroup) -> str:
+    """Name of the group's one field."""
+    return f"drift_{path_form(group_id_of(group.first.time_start_jd))}"
 
 
 def compare_recorded_uvw(header: SubbandHeader, baselines: Baselines) -> UvwComparison:
