@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dsa110_assets.science.instrument import GROUPS_PER_RESTART, INTEGRATION_S, N_SUBBANDS
+from dsa110_assets.science.instrument import GROUP_SPACING_S, GROUPS_PER_RESTART, INTEGRATION_S, N_SUBBANDS
 from dsa110_assets.science.simulation_campaign import Campaign, plan_campaign
 from dsa110_assets.science.simulation_group import GroupSimulator
 from dsa110_assets.science.simulation_options import SimulationOptions
@@ -19,10 +19,28 @@ from dsa110_assets.science.simulation_schedule import PlannedGroup, skew_names
 from dsa110_assets.science.subbands import group_id_of
 from dsa110_assets.science.wander import seeded_generator
 from dsa110_resources.catalogues import read_component_catalogue
+from dsa110_resources.faults import (
+    Fault,
+    damage_file,
+    disturb_header,
+    disturb_instrument,
+    disturb_names,
+    disturb_schedule,
+    extra_files,
+    faults_of_group,
+    is_restart,
+    late_subbands,
+    missing_subbands,
+    parse_faults,
+    stays_incomplete,
+)
 from dsa110_resources.simulated_truth import TRUTH_NAME, TruthWriter, write_catalogues
 from dsa110_resources.uvh5_writer import RawHeader, write_subband
 
 logger = logging.getLogger(__name__)
+
+PACIFIC_DAYS = -8.0 / 24.0
+"""``history`` tells local time at the observatory."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +98,21 @@ def simulate(options: SimulationOptions, out_dir: Path, *, pace: Pace | None = N
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     catalogue = None if options.catalogue is None else read_component_catalogue(options.catalogue)
-    campaign = plan_campaign(options, catalogue)
+    faults = parse_faults(options.faults, n_groups=options.n_groups * options.n_days, seed=options.seed)
+    campaign = plan_campaign(options, catalogue, disturb=lambda groups: disturb_schedule(groups, faults))
     catalogue_path, nvss_path = write_catalogues(out_dir, campaign)
     truth = TruthWriter(out_dir / TRUTH_NAME, campaign)
     truth.write_campaign()
-    observer = Observer(campaign, out_dir, truth, pace)
+    observer = Observer(campaign, out_dir, faults=faults, pace=pace)
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        groups = [observer.observe(planned, threads) for planned in campaign.groups]
+        groups = []
+        for planned in campaign.groups:
+            simulator = observer.point(planned)
+            paths = observer.record(simulator, threads)
+            group_id = group_id_of(float(planned.times_jd[0]))
+            truth.add_group(group_id, simulator, paths, faults_of_group(faults, planned.index))
+            groups.append((group_id, paths))
+            logger.info("wrote group %s: %d files, %d sources", group_id, len(paths), len(simulator.sources))
     return SimulatedObservation(groups, truth.directory, catalogue_path, nvss_path)
 
 
@@ -99,59 +125,69 @@ class Observer:
         What is simulated.
     out_dir
         Where files go.
-    truth
-        Told of every group.
+    faults
+        What goes wrong.
     pace
         Scaled real time, or None.
     """
 
-    def __init__(self, campaign: Campaign, out_dir: Path, truth: TruthWriter, pace: Pace | None) -> None:
+    def __init__(
+        self, campaign: Campaign, out_dir: Path, *, faults: Sequence[Fault] = (), pace: Pace | None = None
+    ) -> None:
         self._campaign = campaign
         self._out_dir = out_dir
-        self._truth = truth
+        self._faults = faults
         self._pace = pace
         self._started = pace.clock() if pace else 0.0
         self._delays_ns = draw_applied_delays(campaign)
 
-    def observe(self, planned: PlannedGroup, threads: ThreadPoolExecutor) -> tuple[str, list[Path]]:
-        """Simulate and write one group; returns its id and files."""
-        group_id = group_id_of(float(planned.times_jd[0]))
-        simulator = GroupSimulator(self._campaign, planned, self._campaign.instrument)
+    def point(self, planned: PlannedGroup) -> GroupSimulator:
+        """The group as it will be observed: names skewed, receptors broken as asked for."""
         options = self._campaign.options
         if options.name_skew:
-            is_restart = options.restart_cadence and planned.index % options.n_groups % GROUPS_PER_RESTART == 0
-            planned = skew_names(planned, options.seed, is_restart=is_restart)
-        hidden = []
-        for subband in range(N_SUBBANDS):
-            target = self._out_dir / subband_name(float(planned.name_times_jd[subband]), subband)
+            is_first = options.restart_cadence and planned.index % options.n_groups % GROUPS_PER_RESTART == 0
+            planned = skew_names(planned, options.seed, is_restart=is_first or is_restart(planned, self._faults))
+        planned = disturb_names(planned, self._faults, options.seed)
+        instrument = disturb_instrument(self._campaign.instrument, self._faults, planned.index, options.seed)
+        return GroupSimulator(self._campaign, planned, instrument)
+
+    def record(self, simulator: GroupSimulator, threads: ThreadPoolExecutor) -> list[Path]:
+        """Write one group's files, hidden until the group is over, and publish them; returns what arrived."""
+        planned, index = simulator.planned, simulator.planned.index
+        missing, late = missing_subbands(self._faults, index), late_subbands(self._faults, index)
+        order = [s for s in range(N_SUBBANDS) if s not in missing]
+        targets = {s: self._out_dir / subband_name(float(planned.name_times_jd[s]), s) for s in order}
+        for subband, target in targets.items():
             staged = incomplete_name(target)
             write_subband(staged, self._header(planned, subband), simulator.visibilities(subband, threads))
-            hidden.append((staged, target))
-        self._wait_for(planned)
-        for staged, target in hidden:
-            staged.replace(target)
-        paths = [target for _, target in hidden]
-        self._truth.add_group(group_id, simulator, paths, [])
-        logger.info("wrote group %s: %d subbands of %d sources", group_id, len(paths), len(simulator.sources))
-        return group_id, paths
+            damage_file(staged, self._faults, index, subband)
+        self._wait_until(float(planned.times_jd[-1]), INTEGRATION_S)
+        arrived = []
+        for subband in sorted(order, key=lambda s: (s in late, s)):
+            if subband in late:
+                self._wait_until(float(planned.name_times_jd[subband]), GROUP_SPACING_S)
+            if not stays_incomplete(self._faults, index, subband):
+                arrived.append(incomplete_name(targets[subband]).replace(targets[subband]))
+        return arrived + extra_files(arrived, self._faults, planned)
 
     def _header(self, planned: PlannedGroup, subband: int) -> RawHeader:
         array = self._campaign.array
-        return RawHeader(
+        header = RawHeader(
             array=array,
             frequencies_hz=array.frequencies_hz(subband),
             times_jd=planned.times_jd,
             dec_app_rad=planned.phase_dec_rad,
             applied_delays_ns=self._delays_ns,
-            written_at=group_id_of(float(planned.name_times_jd[subband]) - 8.0 / 24.0),
+            written_at=group_id_of(float(planned.name_times_jd[subband]) + PACIFIC_DAYS),
         )
+        return disturb_header(header, self._faults, planned.index, subband)
 
-    def _wait_for(self, planned: PlannedGroup) -> None:
-        """Sleep until the group is over, counted from the beginning of the campaign."""
+    def _wait_until(self, time_jd: float, seconds: float) -> None:
+        """Sleep until so many seconds after a moment of the sky, counted from the beginning of the campaign."""
         if self._pace is None:
             return
-        first = self._campaign.groups[0].times_jd[0]
-        due_s = float(planned.times_jd[-1] - first) * 86400.0 + INTEGRATION_S
+        first = float(self._campaign.groups[0].times_jd[0])
+        due_s = (time_jd - first) * 86400.0 + seconds
         left_s = due_s / self._pace.speed - (self._pace.clock() - self._started)
         if left_s > 0:
             self._pace.sleep(left_s)

@@ -1,5 +1,6 @@
 """A campaign to simulate: the sky, the groups to observe and the telescope that observes them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from dsa110_assets.science.simulation_schedule import (
     plan_groups,
 )
 from dsa110_assets.science.sky import TrueSky
+
+Disturbance = Callable[[list[PlannedGroup]], list[PlannedGroup]]
 
 DEFAULT_DATE = "2026-01-25"
 """Day of a ``transit:NAME`` start without a date (the observatory's canary day)."""
@@ -60,7 +63,9 @@ class Campaign:
     groups: tuple[PlannedGroup, ...]
 
 
-def plan_campaign(options: SimulationOptions, catalogue: Components | None = None) -> Campaign:
+def plan_campaign(
+    options: SimulationOptions, catalogue: Components | None = None, *, disturb: Disturbance | None = None
+) -> Campaign:
     """Draw the sky and the telescope, and plan the groups.
 
     Parameters
@@ -69,6 +74,8 @@ def plan_campaign(options: SimulationOptions, catalogue: Components | None = Non
         What to simulate.
     catalogue
         The whole sky, if given; else it is drawn.
+    disturb
+        Moves groups in time or declination: restarts, outages, pointing changes.
 
     Raises
     ------
@@ -86,6 +93,7 @@ def plan_campaign(options: SimulationOptions, catalogue: Components | None = Non
         n_integrations=array.n_integrations,
         restart_cadence=options.restart_cadence,
     )
+    groups = groups if disturb is None else disturb(groups)
     region = _region_of(groups, options.sky.radius_deg)
     mid_mjd = (groups[0].mid_mjd + groups[-1].mid_mjd) / 2.0
     if catalogue is None:
