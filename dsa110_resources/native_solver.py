@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from dsa110_assets.science.referencing import choose_reference_antenna, rank_ref
 from dsa110_resources.caltables import read_caltable, write_caltable
 from dsa110_resources.errors import PermanentError
 from dsa110_resources.measurement_set import Layout, read_layout, require_consistent
-from dsa110_resources.modelled_visibilities import Complex64s, Flags, ModelledVisibilities, Solved
-from dsa110_resources.solvers import SolveReport, require_products
+from dsa110_resources.modelled_visibilities import Complex64s, ModelledVisibilities, Solved
+from dsa110_resources.solvers import SolveReport, report_table, require_products
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class NativeSolver:
         for suffix, path in out.items():
             write_caltable(path, tables[suffix], ms=ms)
         times = {"stream": streamed - started, "solve": solved - streamed, "write": time.monotonic() - solved}
-        return _report_bandpass(source, solution, tables, dict(out), times)
+        report = report_table(tables["bpcal"].for_antennas(layout.antenna_names), layout, "native", dict(out))
+        return replace(report, rogue_delays_ns=name_rogues(tables["kcal"]), times_s=times)
 
     def solve_gains(
         self, ms: Path, components: Components, bandpass: Path, *, options: GainOptions, out: Path
@@ -91,25 +93,11 @@ class NativeSolver:
         except ScienceError as error:
             raise _unsolvable(ms, error) from error
         write_caltable(out, gain, ms=ms)
-        usable = ~np.all(flags[0], axis=1)
-        dead = np.all(gain.flags, axis=(0, 2)) & usable
-        working = ~np.all(gain.flags, axis=(0, 2))
-        return SolveReport(
-            solver="native",
-            tables={"gpcal": out},
-            refant=gain.refant,
-            n_receptors=int(np.count_nonzero(working)),
-            dead_receptors=name_receptors(source.names, layout.polarizations, dead),
-            flagged_fraction=float(np.mean(gain.flags.transpose(1, 3, 0, 2)[working])) if working.any() else 1.0,
-            median_snr=float(np.median(gain.snr[~gain.flags])),
+        return replace(
+            report_table(gain.for_antennas(layout.antenna_names), layout, "native", {"gpcal": out}),
             flux_ratio=float(np.nanmedian([ratio for _, ratio in shaped])),
             times_s={"total": time.monotonic() - started},
         )
-
-
-def name_receptors(names: tuple[str, ...], polarizations: tuple[str, ...], chosen: Flags) -> tuple[str, ...]:
-    """Names like ``101 XX`` of receptors, shape (n_ant, n_pol)."""
-    return tuple(f"{names[a]} {polarizations[p]}" for a, p in np.argwhere(chosen))
 
 
 def _read_consistent(ms: Path) -> Layout:
@@ -176,28 +164,6 @@ def _bandpass_tables(
 def _as_one_channel(solution: Solved) -> Solved:
     """(n_time, n_ant, n_pol) arrays with a channel axis of one."""
     return solution[0][:, :, None], solution[1][:, :, None], solution[2][:, :, None]
-
-
-def _report_bandpass(
-    source: ModelledVisibilities,
-    solution: BandpassSolution,
-    tables: dict[str, GainTable],
-    out: dict[str, Path],
-    times: dict[str, float],
-) -> SolveReport:
-    flags, working = solution.bandpass.flags, ~solution.dead
-    snr = solution.bandpass.snr[~flags]
-    return SolveReport(
-        solver="native",
-        tables=out,
-        refant=tables["bpcal"].refant,
-        n_receptors=int(np.count_nonzero(working)),
-        dead_receptors=name_receptors(source.names, source.layout.polarizations, solution.dead),
-        flagged_fraction=float(np.mean(flags.transpose(0, 2, 1)[working])),
-        median_snr=float(np.median(snr)),
-        rogue_delays_ns=name_rogues(tables["kcal"]),
-        times_s=times,
-    )
 
 
 def name_rogues(delays: GainTable) -> dict[str, float]:

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+
 from dsa110_assets.science.components import Components
 from dsa110_assets.science.gain_options import BandpassOptions, GainOptions
+from dsa110_assets.science.gains import GainTable
 from dsa110_resources.calibration_apply import ApplyReport, apply_tables
 from dsa110_resources.errors import PermanentError
+from dsa110_resources.measurement_set import Layout
 
 __all__ = [
     "ApplyReport",
@@ -18,6 +22,7 @@ __all__ = [
     "Solver",
     "apply_tables",
     "create_solver",
+    "report_table",
     "require_products",
 ]
 
@@ -115,3 +120,21 @@ def require_products(out: Mapping[str, Path]) -> None:
             f"a bandpass solve cannot write {unknown or 'nothing'}",
             cure=f"give paths for bpcal and, if wanted, kcal and prebp (got {sorted(out)})",
         )
+
+
+def report_table(table: GainTable, layout: Layout, solver: SolverName, tables: dict[str, Path]) -> SolveReport:
+    """Report of a solved table: receptors with data that work, that do not, flags and SNR."""
+    rows = [table.antenna_names.index(layout.antenna_names[i]) for i in layout.antennas_with_data]
+    flags = table.flags[:, rows].transpose(1, 3, 0, 2).reshape(len(rows), table.flags.shape[3], -1)
+    dead = np.asarray(flags.all(axis=2))
+    snr = table.snr[~table.flags]
+    names = (f"{table.antenna_names[rows[a]]} {layout.polarizations[p]}" for a, p in np.argwhere(dead))
+    return SolveReport(
+        solver=solver,
+        tables=tables,
+        refant=table.refant,
+        n_receptors=int(np.count_nonzero(~dead)),
+        dead_receptors=tuple(names),
+        flagged_fraction=float(np.mean(flags[~dead])) if not dead.all() else 1.0,
+        median_snr=float(np.median(snr)) if snr.size else 0.0,
+    )

@@ -227,6 +227,36 @@ def find_dead_receptors(solution: AntennaSolution, *, amplitude_ratio: float, fl
     return dead
 
 
+def fill_gaps(
+    gains: npt.NDArray[np.complex64], flags: Flags, snr: npt.NDArray[np.float32], longest: int
+) -> tuple[npt.NDArray[np.complex64], Flags, npt.NDArray[np.float32]]:
+    """Interpolate short runs of flagged channels between their neighbours.
+
+    Amplitude and phase are taken linearly (the phase the short way round); runs at the edges of the band, and longer
+    ones, stay flagged. The SNR of a filled channel is the lower one of its neighbours.
+
+    Parameters
+    ----------
+    gains, flags, snr : (n_ant, n_chan, n_pol)
+    longest
+        Longest run that is filled, channels.
+    """
+    gains, flags, snr = gains.copy(), flags.copy(), snr.copy()
+    for a, p in np.argwhere(flags.any(axis=1) & ~flags.all(axis=1)):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], flags[a, :, p], [False]]).astype(np.int8)))
+        for start, stop in edges.reshape(-1, 2):
+            if stop - start > longest or start == 0 or stop == flags.shape[1]:
+                continue
+            left, right = gains[a, start - 1, p], gains[a, stop, p]
+            step = (np.arange(start, stop) - start + 1) / (stop - start + 1)
+            amplitude = np.abs(left) + step * (np.abs(right) - np.abs(left))
+            phase = np.angle(left) + step * np.angle(right * np.conj(left))
+            gains[a, start:stop, p] = amplitude * np.exp(1j * phase)
+            snr[a, start:stop, p] = min(snr[a, start - 1, p], snr[a, stop, p])
+            flags[a, start:stop, p] = False
+    return gains, flags, snr
+
+
 def flag_receptors(solution: AntennaSolution, receptors: Flags) -> AntennaSolution:
     """The solution with whole receptors, shape (n_ant, n_pol), flagged."""
     flags = solution.flags | receptors[:, None, :]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dsa110_assets.science.antenna_solution import (
     AntennaSolution,
+    fill_gaps,
     find_best_connected,
     find_dead_receptors,
     flag_receptors,
@@ -100,18 +101,26 @@ class BandpassStream:
     _estimate: Complex64s | None = field(init=False, default=None)
     _weight: npt.NDArray[np.float32] | None = field(init=False, default=None)
     _intervals: list[_Interval] = field(init=False, default_factory=list)
+    _n_added: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self._sums = NormalSums.empty(len(self.antennas[0]), self.n_channel, 2)
 
     def add_interval(self, data: Complex64s, flags: Flags, model: Complex64s) -> None:
         """Add the integrations of one pre-bandpass interval; shapes as in :meth:`NormalSums.add`."""
-        interval = self._solve_phases(data, flags, model)
-        self._intervals.append(interval)
-        phases = np.where(interval.flags, 0, interval.phases)
-        self._sums.add(data, flags, model, antennas=self.antennas, phases=phases)
-        if len(self._intervals) in _REFINE_AFTER:
+        unit = np.ones((len(self.names), 2), np.complex64)
+        first = self._estimate is None
+        if not first:
+            interval = self._solve_phases(data, flags, model)
+            unit = np.where(interval.flags, 0, interval.phases).astype(np.complex64)
+        self._sums.add(data, flags, model, antennas=self.antennas, phases=unit)
+        self._n_added += 1
+        if first or self._n_added in _REFINE_AFTER:
             self._refine()
+        if first:  # its phases are the zero the others are measured from
+            interval = self._solve_phases(data, flags, model)
+            interval.phases[...] = 1
+        self._intervals.append(interval)
 
     def finish(self) -> BandpassSolution:
         """Solve the bandpass from all intervals.
@@ -139,6 +148,7 @@ class BandpassStream:
         self, solution: AntennaSolution, dead: Flags, reference: int, fallback: int | None
     ) -> BandpassSolution:
         flags = np.stack([i.flags for i in self._intervals]) | dead[None]
+        flags |= flags[:, reference : reference + 1]  # without the reference an interval has no common phase zero
         phases = np.stack([i.phases for i in self._intervals])
         phases = np.where(flags, 1.0, phases * np.conj(phases[:, reference : reference + 1]))
         mean = np.sum(np.where(flags, 0, phases), axis=0)
@@ -148,8 +158,9 @@ class BandpassStream:
         gains = solution.gains * mean[:, None, :]
         referred = refer_phases(gains.astype(np.complex128), solution.flags, reference, fallback)
         referred = np.where(solution.flags, 0.0, referred)
+        filled = fill_gaps(referred.astype(np.complex64), solution.flags, solution.snr, self.options.fill_gaps)
         return BandpassSolution(
-            bandpass=AntennaSolution(referred.astype(np.complex64), solution.flags, solution.snr, solution.noise),
+            bandpass=AntennaSolution(*filled, solution.noise),
             phases=phases.astype(np.complex64),
             phase_flags=flags,
             phase_snr=np.where(flags, 0, np.stack([i.snr for i in self._intervals])),
@@ -161,9 +172,10 @@ class BandpassStream:
     def _solve_phases(self, data: Complex64s, flags: Flags, model: Complex64s) -> _Interval:
         """Phase per receptor of one interval, against the bandpass known so far."""
         n_ant = len(self.names)
-        if self._estimate is None or self._weight is None:
-            unit = np.ones((n_ant, 2), np.complex64)
-            return _Interval(unit, np.zeros((n_ant, 2), bool), np.zeros((n_ant, 2), np.float32))
+        if self._estimate is None or self._weight is None:  # nothing unflagged so far
+            return _Interval(
+                np.ones((n_ant, 2), np.complex64), np.ones((n_ant, 2), bool), np.zeros((n_ant, 2), np.float32)
+            )
         collapsed = collapse_data(data, flags, model, self._estimate, self.antennas)
         gains, _ = solve_stefcal(collapsed.cross, collapsed.power, self.antennas, self._weight, phase_only=True)
         noise = invert_noise(self._weight)
