@@ -164,6 +164,9 @@ class ArchiveConnection:
             return
         self._point(table, table, files)
         self._point(f"{table}_current", table, self._current(table, files))
+        if table == "sources":
+            for name, select in views.reference_views(**read_reference_rule(self._archive)).items():
+                self._duckdb.execute(f"CREATE OR REPLACE VIEW main.{name} AS {select}")
         if len(files) == sum(1 for entry in os.scandir(directory) if not entry.name.startswith(".")):
             self._listed[table] = (stamp, pointer)
 
@@ -227,3 +230,12 @@ def read_current_version(archive: Archive) -> str | None:
         return str(json.loads((archive.catalogs / CURRENT_CATALOGUE).read_text(encoding="utf-8"))["version"])
     except FileNotFoundError:
         return None
+
+
+def read_reference_rule(archive: Archive) -> dict[str, float]:
+    """Thresholds of the reference views: those the current catalogue version was built with."""
+    try:
+        built_with = json.loads((archive.catalogs / CURRENT_CATALOGUE).read_text(encoding="utf-8"))["options"]
+    except FileNotFoundError:
+        return dict(views.REFERENCE_RULE)
+    return {name: float(built_with[name]) for name in views.REFERENCE_RULE}
