@@ -262,7 +262,8 @@ class UvwComparison:
     max_discrepancy_m
         Largest |recorded - recomputed|, metres.
     rotation_arcsec : (3,) float
-        Rotation vector about the u, v and w axes that turns the recomputed into the recorded coordinates.
+        Rotation vector about the u, v and w axes that turns the recomputed into the recorded coordinates. A positive
+        first number: the data are phased that much further north than the header says.
     max_residual_m
         Largest discrepancy that is left after that rotation: what is not a pointing error but a wrong position.
     """
