@@ -180,7 +180,9 @@ def source_names(ra_deg: npt.ArrayLike, dec_deg: npt.ArrayLike, *, prefix: str =
     -------
     ndarray of str, shape (n,)
     """
-    tenths = np.floor(np.mod(np.asarray(ra_deg, dtype=np.float64), 360.0) * 2400.0 + 1e-6).astype(np.int64) % 864000
+    tenths = (
+        np.floor(np.mod(np.asarray(ra_deg, dtype=np.float64), 360.0) / 15.0 * 36000.0 + 1e-6).astype(np.int64) % 864000
+    )
     dec = np.atleast_1d(np.asarray(dec_deg, dtype=np.float64))
     seconds = np.floor(np.abs(dec) * 3600.0 + 1e-6).astype(np.int64)
     names = [
