@@ -85,19 +85,46 @@ def _gauss_legendre(n: int) -> tuple[Floats, Floats]:
     return nodes, weights
 
 
-def plan_columns(
-    offset_rad: Floats, longest_baseline_m: float, frequency_hz: float, channel_width_hz: float
-) -> Columns:
-    """Smearing nodes of every source for the baselines up to a length.
+def smearing_phases(
+    offset_itrs: Floats, positions_m: Floats, frequency_hz: float, channel_width_hz: float
+) -> tuple[Floats, Floats]:
+    """Largest half-interval phases of sources over the integration and over the channel.
+
+    The fringe rate of a source off the phase centre by d is b . (omega x d) f / c: the largest of all baselines is the
+    extent of the array along omega x d.
 
     Parameters
     ----------
-    offset_rad : (n_source,) float
-        Largest angle from the phase centre during the group, radians.
-    longest_baseline_m
-        Metres.
-    frequency_hz
-        Highest frequency, Hz.
+    offset_itrs : (n_time, n_source, 3) float
+        Direction minus phase centre.
+    positions_m : (n_ant, 3) float
+        ITRF, metres.
+    frequency_hz, channel_width_hz
+        Highest frequency and channel width, Hz.
+
+    Returns
+    -------
+    time, frequency : (n_source,) float
+        Radians at the edge of the integration and of the channel.
+    """
+    turning = EARTH_ROTATION_RAD_S * np.stack(
+        [offset_itrs[..., 1], -offset_itrs[..., 0], np.zeros(offset_itrs.shape[:-1])], axis=-1
+    )
+
+    def extent_s(vector: Floats) -> Floats:
+        return np.asarray(np.ptp(vector @ positions_m.T, axis=-1).max(axis=0, initial=0.0) / SPEED_OF_LIGHT_M_S)
+
+    time = np.pi * frequency_hz * INTEGRATION_S * extent_s(turning)
+    return time, np.pi * channel_width_hz * extent_s(offset_itrs)
+
+
+def plan_columns(time_phase_rad: Floats, frequency_phase_rad: Floats, channel_width_hz: float) -> Columns:
+    """Smearing nodes of every source, as many as its phases over integration and channel ask for.
+
+    Parameters
+    ----------
+    time_phase_rad, frequency_phase_rad : (n_source,) float
+        Of :func:`smearing_phases`.
     channel_width_hz
         Hz.
 
@@ -106,9 +133,8 @@ def plan_columns(
     Columns
         At least two time nodes per source.
     """
-    delay_s = longest_baseline_m * 2.0 * np.sin(offset_rad / 2.0) / SPEED_OF_LIGHT_M_S
-    n_time = np.maximum(2, choose_node_counts(np.pi * frequency_hz * delay_s * EARTH_ROTATION_RAD_S * INTEGRATION_S))
-    n_freq = choose_node_counts(np.pi * channel_width_hz * delay_s)
+    n_time = np.maximum(2, choose_node_counts(time_phase_rad))
+    n_freq = choose_node_counts(frequency_phase_rad)
     source, when, where, weight = [], [], [], []
     for s, (nt, nf) in enumerate(zip(n_time, n_freq, strict=True)):
         xt, wt = _gauss_legendre(int(nt))
@@ -172,14 +198,10 @@ class Blocks:
         Antenna indices, core first.
     n_core
         How many of them are core.
-    core_baseline_m, longest_baseline_m
-        Longest baseline within the core and of the array, metres.
     """
 
     order: npt.NDArray[np.int64]
     n_core: int
-    core_baseline_m: float
-    longest_baseline_m: float
 
 
 def split_array(positions_m: Floats, *, core_radius_m: float = 450.0) -> Blocks:
@@ -193,11 +215,7 @@ def split_array(positions_m: Floats, *, core_radius_m: float = 450.0) -> Blocks:
     distance = np.linalg.norm(positions_m - np.median(positions_m, axis=0), axis=1)
     is_core = distance <= core_radius_m
     order = np.concatenate([np.flatnonzero(is_core), np.flatnonzero(~is_core)])
-
-    def longest(points: Floats) -> float:
-        return float(np.max(np.linalg.norm(points[:, None] - points[None], axis=-1), initial=1.0))
-
-    return Blocks(order, int(is_core.sum()), longest(positions_m[is_core]), longest(positions_m))
+    return Blocks(order, int(is_core.sum()))
 
 
 @dataclass(frozen=True)
@@ -219,11 +237,6 @@ class SkyField:
     beam_centre_itrs: Floats
     beam: Beam = airy_power
 
-    def largest_offset_rad(self) -> Floats:
-        """Largest angle from the phase centre, radians, shape (n_source,)."""
-        chord = np.linalg.norm(self.directions_itrs - self.phase_centre_itrs, axis=-1)
-        return np.asarray(2.0 * np.arcsin(np.minimum(1.0, chord.max(axis=0, initial=0.0) / 2.0)))
-
 
 class VisibilityPredictor:
     """Noise-free, uncorrupted visibilities of one group.
@@ -244,10 +257,10 @@ class VisibilityPredictor:
         self.blocks = split_array(positions_m)
         self._positions_m = positions_m[self.blocks.order]
         self._field = field
-        offset = field.largest_offset_rad()
+        offset = field.directions_itrs - field.phase_centre_itrs
         self._core, self._far = (
-            plan_columns(offset, length, highest_frequency_hz, channel_width_hz)
-            for length in (self.blocks.core_baseline_m, self.blocks.longest_baseline_m)
+            plan_columns(*smearing_phases(offset, part, highest_frequency_hz, channel_width_hz), channel_width_hz)
+            for part in (self._positions_m[: self.blocks.n_core], self._positions_m)
         )
 
     def predict(self, time: int, frequency_hz: Floats, flux_jy: Floats) -> tuple[Complexes, Complexes]:

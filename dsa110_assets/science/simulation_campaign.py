@@ -34,6 +34,7 @@ Disturbance = Callable[[list[PlannedGroup]], list[PlannedGroup]]
 DEFAULT_DATE = "2026-01-25"
 """Day of a ``transit:NAME`` start without a date (the observatory's canary day)."""
 DEFAULT_DEC_DEG = 16.27
+LENSING_DAYS = 20
 _TRANSIT = "transit:"
 _SAME_SOURCE_DEG = 30.0 / 3600.0
 
@@ -96,8 +97,10 @@ def plan_campaign(
     groups = groups if disturb is None else disturb(groups)
     region = _region_of(groups, options.sky.radius_deg)
     mid_mjd = (groups[0].mid_mjd + groups[-1].mid_mjd) / 2.0
+    n_lensed = int(options.n_days >= LENSING_DAYS) if options.sky.n_lensed is None else options.sky.n_lensed
     if catalogue is None:
-        sky = make_variable(_draw_sky(options, region), region, options.sky, mid_mjd=mid_mjd, seed=options.seed)
+        varying = options.sky.model_copy(update={"n_lensed": n_lensed})
+        sky = make_variable(_draw_sky(options, region), region, varying, mid_mjd=mid_mjd, seed=options.seed)
     else:
         still = options.sky.model_copy(update={"n_lensed": 0, "flickering_fraction": 0.0})
         sky = make_variable(_catalogue_sky(catalogue, target), region, still, mid_mjd=mid_mjd, seed=options.seed)

@@ -186,7 +186,7 @@ def make_variable(sky: TrueSky, region: Region, options: SkyOptions, *, mid_mjd:
     is_field = kind == "steady"
     distance = region.distance_deg(sky.components.ra_deg, sky.components.dec_deg)
     inner = np.where(is_field & (distance < HALF_POWER_RADIUS_DEG), sky.components.flux_jy, 0.0)
-    brightest = [int(k) for k in np.argsort(-inner, kind="stable")[: options.n_lensed] if inner[k] > 0]
+    brightest = [int(k) for k in np.argsort(-inner, kind="stable")[: options.n_lensed or 0] if inner[k] > 0]
     chosen = list(dict.fromkeys(brightest + [int(k) for k in np.flatnonzero(np.isin(names, options.lensed))]))
     kind[chosen] = "lensed"
     wanders = []

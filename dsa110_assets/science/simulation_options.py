@@ -17,8 +17,9 @@ class SkyOptions(BaseModel, frozen=True, extra="forbid"):
     """Calibrators of the VLA list and of Perley & Butler 2017 above this flux density are on the sky, Jy."""
     calibrators: bool = True
     """Put the listed calibrators on the sky (never with a catalogue file, which is the whole sky)."""
-    n_lensed: int = Field(default=1, ge=0)
-    """Field sources per simulation that a plasma lens crosses, the brightest within the half-power beam first."""
+    n_lensed: int | None = Field(default=None, ge=0)
+    """Field sources that a plasma lens crosses, the brightest within the half-power beam first; None: 1 if the
+    campaign lasts 20 days or more (an event needs weeks), else 0."""
     lensed: tuple[str, ...] = ()
     """Names of sources to lens besides."""
     lens_strength: float = Field(default=5.0, gt=0.0)
