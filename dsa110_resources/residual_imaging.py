@@ -122,6 +122,11 @@ class ResidualImager:
         with self._timed("subtract_change"):
             return replace(averaged, visibilities=averaged.visibilities - self._predict_averaged(change, averaged))
 
+    def require_data(self, components: Components) -> None:
+        """Read the data now, subtracting a component list at full resolution, unless they were read before."""
+        if self._base is None:
+            self.residual_visibilities(components)
+
     @property
     def averaged(self) -> AveragedVisibilities:
         """The averaged residuals of the first component list."""
