@@ -198,7 +198,9 @@ def _numbers(frame: pd.DataFrame, name: str, path: Path) -> np.ndarray:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise PermanentError(
-            f"data row {row + 1}: {name} is {frame[name].iloc[row]!r}, not a number", path=path, cure="correct that row"
+            f"data row {row + 1}: {name} is {str(frame[name].iloc[row])!r}, not a number",
+            path=path,
+            cure="correct that row",
         )
     return values.to_numpy(dtype=float)
 
