@@ -52,7 +52,7 @@ class FlaggingOptions(BaseModel, frozen=True, extra="forbid"):
     """Relative excess below which nothing is flagged, however significant: bandpass structure is not interference."""
     smooth_hz: float = Field(default=8e6, gt=0.0)
     """Width of the running median that follows the bandpass, Hz."""
-    rank_eta: float = Field(default=0.2, ge=0.0, lt=1.0)
+    rank_eta: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Gaps are closed where a share of at least 1 - eta of a run is flagged."""
     base_threshold: float = Field(default=6.0, gt=0.0)
     """First threshold of the per-baseline SumThreshold, in the noise of a sample."""

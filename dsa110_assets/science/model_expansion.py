@@ -15,10 +15,12 @@ from threadpoolctl import ThreadpoolController
 
 from dsa110_assets.science.model_kernels import (
     AntennaPhases,
+    RunState,
     SmearingTerms,
     fill_phasors,
     gather_baselines,
     predict_directly,
+    start_run,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -228,7 +230,15 @@ class _Product:
     def __init__(self, n_ant: int, terms: SmearingTerms, pairs: Ints) -> None:
         self._terms, self._pairs = terms, pairs
         self._n_column = _count_columns(terms)
-        self._phasors = np.empty((TASK_CHANNELS, n_ant, 2 * self._n_column), np.float32)
+        n_source = int(terms.last.max(initial=0))
+        self._n_source = n_source
+        self._state = RunState(
+            np.empty((n_ant, 2, n_source), np.float32),
+            np.empty((n_ant, 2, n_source), np.float32),
+            np.empty((n_ant, self._n_column), np.float32),
+            np.empty((n_ant, self._n_column), np.float32),
+        )
+        self._phasors = np.empty((BLOCK_CHANNELS, n_ant, 2 * self._n_column), np.float32)
         self._real = np.empty((BLOCK_CHANNELS, n_ant, n_ant), np.float32)
         self._cross = np.empty_like(self._real)
 
@@ -243,11 +253,11 @@ class _Product:
         if not self._n_column:
             return
         out, first, sign = target
-        phasors = self._phasors[: len(frequency)]
-        fill_phasors(phases, frequency, amplitude, self._terms, phasors)
+        start_run(_select(phases, np.s_[:, : self._n_source]), frequency, self._terms, self._state)
         for start in range(0, len(frequency), BLOCK_CHANNELS):
-            block = phasors[start : start + BLOCK_CHANNELS]
-            real, cross = self._real[: len(block)], self._cross[: len(block)]
+            strength = amplitude[start : start + BLOCK_CHANNELS, : self._n_source]
+            block, real, cross = (a[: len(strength)] for a in (self._phasors, self._real, self._cross))
+            fill_phasors(strength, self._terms, self._state, block)
             np.matmul(block, block.transpose(0, 2, 1), out=real)  # the same operand twice: numpy calls syrk
             x, y = block[:, :, : self._n_column], block[:, :, self._n_column :]
             np.matmul(y, x.transpose(0, 2, 1), out=cross)

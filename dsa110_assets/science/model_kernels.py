@@ -103,68 +103,102 @@ def _fill_weights(
         column += last - first
 
 
-@numba.njit(nogil=True, cache=True, fastmath=True)
-def _rotate(state: Floats32, step: Floats32) -> None:
-    for s in range(state.shape[1]):
-        turned = state[0, s] * step[0, s] - state[1, s] * step[1, s]
-        state[1, s] = state[0, s] * step[1, s] + state[1, s] * step[0, s]
-        state[0, s] = turned
+class RunState(NamedTuple):
+    """Where a run of channels stands: buffers that :func:`start_run` fills and :func:`fill_phasors` advances.
+
+    Attributes
+    ----------
+    phasor, step : (n_ant, 2, n_src) float32
+        Real and imaginary parts of the next channel's phasors, and of the turn from channel to channel.
+    weight, slope : (n_ant, n_column) float32
+        Weights of the columns, and their change per channel.
+    """
+
+    phasor: Floats32
+    step: Floats32
+    weight: Floats32
+    slope: Floats32
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def fill_phasors(
-    phases: AntennaPhases,
-    frequencies_hz: Floats64,
-    amplitude: Floats32,
-    terms: SmearingTerms,
-    out: Floats32,
+def start_run(phases: AntennaPhases, frequencies_hz: Floats64, terms: SmearingTerms, state: RunState) -> None:
+    """Phasors and weights at the first of equally spaced channels.
+
+    A run spans so little that the weights are linear over it. Turns are reduced in float64.
+    """
+    n_chan = frequencies_hz.shape[0]
+    step_hz = frequencies_hz[1] - frequencies_hz[0] if n_chan > 1 else 0.0
+    scratch = np.empty(phases.delay_s.shape[1], np.float32)
+    for a in range(phases.delay_s.shape[0]):
+        rate, turn = phases.time_rate[a], phases.channel_turn[a]
+        weight, slope = state.weight[a], state.slope[a]
+        _fill_weights(rate * np.float32(frequencies_hz[0]), turn, terms, scratch, weight)
+        _fill_weights(rate * np.float32(frequencies_hz[-1]), turn, terms, scratch, slope)
+        for column in range(weight.shape[0]):
+            slope[column] = (slope[column] - weight[column]) / np.float32(max(n_chan - 1, 1))
+        _start_phasors(phases.delay_s[a], frequencies_hz[0], state.phasor[a])
+        _start_phasors(phases.delay_s[a], step_hz, state.step[a])
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _multiply(x: Floats32, y: Floats32, out: Floats32) -> None:
+    for s in range(out.shape[0]):
+        out[s] = x[s] * y[s]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _fill_columns(
+    base_re: Floats32, base_im: Floats32, terms: SmearingTerms, weights: tuple[Floats32, Floats32], out: Floats32
 ) -> None:
-    """Antenna phasors of all terms over a run of equally spaced channels.
+    """Columns of one antenna and channel; the weights move on to the next channel."""
+    weight, slope = weights
+    n_column = weight.shape[0]
+    real, imag = out[:n_column], out[n_column:]
+    column = 0
+    for term in range(terms.orders.shape[0]):
+        first, last = terms.first[term], terms.last[term]
+        n = last - first
+        # slices, indexed from 0: an index that might be negative would not vectorise
+        _multiply(base_re[first:last], weight[column : column + n], real[column : column + n])
+        _multiply(base_im[first:last], weight[column : column + n], imag[column : column + n])
+        column += n
+    for k in range(n_column):
+        weight[k] += slope[k]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def fill_phasors(amplitude: Floats32, terms: SmearingTerms, state: RunState, out: Floats32) -> None:
+    """Antenna phasors of all terms over the run's next channels.
 
     Parameters
     ----------
-    phases : AntennaPhases
-        Geometry.
-    frequencies_hz : (n_chan,) float
-        Equally spaced channel centres, Hz; a run spans so little that the terms' weights are linear over it.
     amplitude : (n_chan, n_src) float32
         Square roots of the apparent fluxes.
     terms : SmearingTerms
         The expansion.
+    state : RunState
+        Advanced by n_chan channels.
     out : (n_chan, n_ant, 2 * n_column) float32
         Real parts, then imaginary parts; a column is a (term, source) pair.
     """
     n_chan, n_ant, n_src = out.shape[0], out.shape[1], amplitude.shape[1]
-    n_column = out.shape[2] // 2
-    step_hz = frequencies_hz[1] - frequencies_hz[0] if n_chan > 1 else 0.0
-    state, step, base = (
-        np.empty((2, n_src), np.float32),
-        np.empty((2, n_src), np.float32),
-        np.empty((2, n_src), np.float32),
-    )
-    weight, slope, scratch = np.empty(n_column, np.float32), np.empty(n_column, np.float32), np.empty(n_src, np.float32)
+    base_re, base_im = np.empty(n_src, np.float32), np.empty(n_src, np.float32)
+    turned = np.empty(n_src, np.float32)
+    # one store per loop: the compiler's run-time aliasing checks then let it vectorise
     for a in range(n_ant):
-        rate, turn = phases.time_rate[a], phases.channel_turn[a]
-        _fill_weights(rate * np.float32(frequencies_hz[0]), turn, terms, scratch, weight)
-        _fill_weights(rate * np.float32(frequencies_hz[-1]), turn, terms, scratch, slope)
-        for column in range(n_column):
-            slope[column] = (slope[column] - weight[column]) / np.float32(max(n_chan - 1, 1))
-        _start_phasors(phases.delay_s[a], frequencies_hz[0], state)
-        _start_phasors(phases.delay_s[a], step_hz, step)
+        re, im = state.phasor[a, 0], state.phasor[a, 1]
+        step_re, step_im = state.step[a, 0], state.step[a, 1]
         for c in range(n_chan):
-            row = out[c, a]
+            strength = amplitude[c]
+            _multiply(re, strength, base_re)
+            _multiply(im, strength, base_im)
             for s in range(n_src):
-                base[0, s] = state[0, s] * amplitude[c, s]
-                base[1, s] = state[1, s] * amplitude[c, s]
-            _rotate(state, step)
-            column = 0
-            for term in range(terms.orders.shape[0]):
-                first, n = terms.first[term], terms.last[term] - terms.first[term]
-                for s in range(n):
-                    here = weight[column + s] + np.float32(c) * slope[column + s]
-                    row[column + s] = base[0, first + s] * here
-                    row[n_column + column + s] = base[1, first + s] * here
-                column += n
+                turned[s] = re[s] * step_re[s] - im[s] * step_im[s]
+            for s in range(n_src):
+                im[s] = re[s] * step_im[s] + im[s] * step_re[s]
+            for s in range(n_src):
+                re[s] = turned[s]
+            _fill_columns(base_re, base_im, terms, (state.weight[a], state.slope[a]), out[c, a])
 
 
 @numba.njit(nogil=True, cache=True)
