@@ -64,7 +64,7 @@ def apply_tables(
     gain
         G table, or the two that bracket the data (phases are interpolated linearly between them), or None.
     delay
-        K table to apply first; off by default, since B holds the delays.
+        K table to apply first: only with a bandpass solved with its delays taken out, and then always.
     partition
         For messages.
 
@@ -80,6 +80,9 @@ def apply_tables(
     gain_paths = [] if gain is None else [gain] if isinstance(gain, Path) else list(gain)
     layout = read_layout(ms)
     static = [_read(path, kind, partition) for path, kind in zip(paths, ("K", "B")[-len(paths) :], strict=True)]
+    if static[-1].delay_removed != (delay is not None):
+        needed = "needs its delay table" if delay is None else "holds the delays already: none may be applied"
+        raise PermanentError(f"this bandpass {needed}", partition=partition, path=bandpass, cure="give matching tables")
     gains = [_read(path, "G", partition) for path in gain_paths]
     factors = combine_gains(
         [table.for_antennas(layout.antenna_names) for table in static], gains, layout.frequencies_hz, layout.times_mjd

@@ -18,6 +18,8 @@ from dsa110_resources.errors import CorruptInputError, PermanentError
 
 SECONDS_PER_DAY = 86400.0
 _FORMAT_VERSION = "6.7.0"  # the CASA whose table layout is written; CASA reads it to tell old delay conventions
+_DELAY_KEYWORD = "DSA110_DELAY_REMOVED"
+_OBSERVED_KEYWORD = "DSA110_N_OBSERVED"
 _TIME_KEYWORDS = {"QuantumUnits": ["s"], "MEASINFO": {"type": "epoch", "Ref": "UTC"}}
 _SUBTABLES = ("ANTENNA", "FIELD", "OBSERVATION", "HISTORY")
 
@@ -80,6 +82,7 @@ def read_caltable(path: Path) -> GainTable:
         parameter = "FPARAM" if kind == "K" else "CPARAM"
         columns = {name: table.getcol(name) for name in ("TIME", "SPECTRAL_WINDOW_ID", "ANTENNA1", "ANTENNA2")}
         columns["INTERVAL"] = table.getcol("INTERVAL")
+        keywords = table.getkeywords()
         with open_table(path / "ANTENNA") as antenna:
             names, positions = tuple(antenna.getcol("NAME")), np.asarray(antenna.getcol("POSITION"))
         windows = [
@@ -104,6 +107,8 @@ def read_caltable(path: Path) -> GainTable:
         antenna_positions_m=positions,
         refant=_read_refant(columns["ANTENNA2"], names),
         phase_center_deg=(float(direction[0] % 360.0), float(direction[1])),
+        delay_removed=bool(keywords.get(_DELAY_KEYWORD, False)),
+        n_observed=int(keywords.get(_OBSERVED_KEYWORD, 0)),
     )
 
 
@@ -131,6 +136,8 @@ def _create(path: Path, table: GainTable, ms: Path) -> None:
         handle.putkeyword("VisCal", f"{table.kind} Jones")
         handle.putkeyword("PolBasis", "unknown")
         handle.putkeyword("CASA_Version", _FORMAT_VERSION)
+        handle.putkeyword(_DELAY_KEYWORD, table.delay_removed)
+        handle.putkeyword(_OBSERVED_KEYWORD, table.n_observed)
     finally:
         handle.close()
 

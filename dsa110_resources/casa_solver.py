@@ -77,16 +77,18 @@ class CasaSolver:
         require_products(out)
         started = time.monotonic()
         with self._working_copy(ms, components) as copy:
-            refants = self._solve_prebp(copy, options)
+            refants = self._solve_phases(copy, options)
+            applied = ["kcal", "prebp"] if options.apply_delay else ["prebp"]
             self._run(copy, "bandpass", "bpcal", options, refants, {
-                "solint": "inf", "combine": "scan", "bandtype": "B", "solnorm": False,
-                "gaintable": [str(copy.table("prebp"))], "fillgaps": options.fill_gaps,
+                "solint": "inf", "combine": "scan", "bandtype": "B", "solnorm": False, "fillgaps": options.fill_gaps,
+                "gaintable": [str(copy.table(suffix)) for suffix in applied],
             })  # fmt: skip
-            self._run(copy, "gaincal", "kcal", options, refants, {"solint": "inf", "combine": "scan", "gaintype": "K"})
             tables = {suffix: read_caltable(copy.table(suffix)) for suffix in ("prebp", "bpcal", "kcal")}
-            tables["prebp"], tables["bpcal"] = move_mean_phase(tables["prebp"], tables["bpcal"])
+            tables["prebp"], bandpass = move_mean_phase(tables["prebp"], tables["bpcal"])
+            tables["bpcal"] = replace(bandpass, delay_removed=options.apply_delay)
+            n_observed = len(copy.layout.antennas_with_data)
             for suffix, path in out.items():
-                write_caltable(path, tables[suffix], ms=ms)
+                write_caltable(path, replace(tables[suffix], n_observed=n_observed), ms=ms)
             report = report_table(tables["bpcal"], copy.layout, "casa", dict(out))
         rogues = name_rogues(tables["kcal"])
         return replace(report, rogue_delays_ns=rogues, times_s={"total": time.monotonic() - started})
@@ -105,7 +107,7 @@ class CasaSolver:
             })  # fmt: skip
             raw = read_caltable(copy.table("gpcal"))
             table, ratio = _shape_table(raw, amplitudes=options.amplitudes)
-            write_caltable(out, table, ms=ms)
+            write_caltable(out, replace(table, n_observed=len(copy.layout.antennas_with_data)), ms=ms)
             report = report_table(table, copy.layout, "casa", {"gpcal": out})
         return replace(report, flux_ratio=ratio, times_s={"total": time.monotonic() - started})
 
@@ -116,25 +118,31 @@ class CasaSolver:
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".casa-solve-", dir=parent) as directory:
             path = Path(directory) / "work.ms"
-            shutil.copytree(ms, path, ignore=shutil.ignore_patterns("table.lock"))
+            shutil.copytree(ms, path)
             layout = read_layout(path)
             _write_model(layout, components, self._beam)
             _write_weights(layout)
             with CasaSession() as casa:
                 yield _WorkingCopy(path, layout, casa)
 
-    def _solve_prebp(self, copy: _WorkingCopy, options: BandpassOptions) -> list[str]:
-        """Pre-bandpass phases; again if the reference antenna turns out to be without solutions."""
-        parameters = {"solint": f"{options.prebp_solint_s}s", "gaintype": "G", "calmode": "p", "combine": ""}
-        first = [options.refant] if options.refant else [_central_antenna(copy.layout)]
-        prebp = options.model_copy(update={"minsnr": options.prebp_minsnr})
-        self._run(copy, "gaincal", "prebp", prebp, first, parameters)
-        ranked = _rank_by_table(read_caltable(copy.table("prebp")), copy.layout)
-        if first[0] not in ranked:
-            shutil.rmtree(copy.table("prebp"))
-            self._run(copy, "gaincal", "prebp", prebp, ranked, parameters)
-            return ranked
-        return first + [name for name in ranked if name != first[0]]
+    def _solve_phases(self, copy: _WorkingCopy, options: BandpassOptions) -> list[str]:
+        """Delays, then pre-bandpass phases with them applied (else a delay decorrelates the band).
+
+        Both are solved again if the first reference antenna turns out to have no solutions. Returns the ranking.
+        """
+        ranked = [options.refant] if options.refant else [_central_antenna(copy.layout)]
+        for _ in range(2):
+            self._run(copy, "gaincal", "kcal", options, ranked, {"solint": "inf", "combine": "scan", "gaintype": "K"})
+            phases = options.model_copy(update={"minsnr": options.prebp_minsnr})
+            self._run(copy, "gaincal", "prebp", phases, ranked, {
+                "solint": f"{options.prebp_solint_s}s", "gaintype": "G", "calmode": "p", "combine": "",
+                "gaintable": [str(copy.table("kcal"))],
+            })  # fmt: skip
+            best = _rank_by_table(read_caltable(copy.table("prebp")), copy.layout)
+            if ranked[0] in best:
+                return [ranked[0], *(name for name in best if name != ranked[0])]
+            ranked = best
+        return ranked
 
     def _run(
         self,
@@ -146,6 +154,8 @@ class CasaSolver:
         parameters: Mapping[str, Any],
     ) -> None:
         table = copy.table(suffix)
+        if table.exists():
+            shutil.rmtree(table)
         copy.casa.run(
             task,
             vis=copy.ms,

@@ -120,6 +120,7 @@ class ModelledVisibilities:
             antenna_positions_m=self.positions_m,
             refant=refant,
             phase_center_deg=layout.phase_center_deg,
+            n_observed=len(layout.antennas_with_data),
         )
 
     def _average(self, first: int, part: slice, data: Complex64s, flags: Flags, model: Complex64s) -> Interval:

@@ -151,9 +151,15 @@ def _bandpass_tables(
     }
     step_s = float(np.median(np.diff(middles))) * SECONDS_PER_DAY if len(middles) > 1 else whole["interval_s"]
     delay_values = np.where(no_delay, 0.0, np.nan_to_num(delays))
+    if options.apply_delay:
+        offset = layout.frequencies_hz - np.mean(layout.frequencies_hz)
+        gains = gains * np.exp(-2e-9j * np.pi * offset[None, :, None] * delay_values[:, None])
+        flags = flags | no_delay[:, None]
     phases = (solution.phases, solution.phase_flags, solution.phase_snr)
     return {
-        "bpcal": source.make_table("B", (gains[None], flags[None], snr[None]), **whole),
+        "bpcal": replace(
+            source.make_table("B", (gains[None], flags[None], snr[None]), **whole), delay_removed=options.apply_delay
+        ),
         "kcal": source.make_table("K", _as_one_channel((delay_values[None], no_delay[None], delay_snr[None])), **whole),
         "prebp": source.make_table(
             "G", _as_one_channel(phases), **{**whole, "times_mjd": middles, "interval_s": step_s}

@@ -17,6 +17,7 @@ ROGUE_NS = 50.0
 _PADDING = 8
 _MIN_CHANNELS = 4
 _TRIALS = 400
+_RCOND = 1e-3  # antennas in one line leave the gradient across it undetermined: it is then 0, not noise
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class DelayPlane:
     ----------
     east_ns_m, north_ns_m
         Gradient, ns per metre.
+    error_ns_m
+        One-sigma error of the gradient's modulus, from the residuals.
     offset_ns : (n_pol,) float
         Delay of each polarization at the array's median position, ns.
     residual_ns : (n_ant, n_pol) float
@@ -41,6 +44,7 @@ class DelayPlane:
 
     east_ns_m: float
     north_ns_m: float
+    error_ns_m: float
     offset_ns: Floats
     residual_ns: Floats
     rogue: Flags
@@ -154,7 +158,7 @@ def fit_delay_plane(
     antenna, pol = np.nonzero(np.isfinite(delays_ns) & np.isfinite(positions_itrf_m[:, :1]))
     if len(antenna) < minimum:
         raise SolveError(f"{len(antenna)} antenna delays make no plane; at least {minimum} are needed")
-    ground = east_north_m(positions_itrf_m)
+    ground = east_north_m(positions_itrf_m) / 1000.0
     design = np.concatenate([ground[antenna], np.eye(n_pol)[pol]], axis=1)
     values = delays_ns[antenna, pol]
     solution = _start_plane(design, values)
@@ -165,20 +169,24 @@ def fit_delay_plane(
         if np.count_nonzero(~bad) < minimum:
             break
         done, keep = np.array_equal(keep, ~bad), ~bad
-        solution = np.linalg.lstsq(design[keep], values[keep], rcond=None)[0]
+        solution = np.linalg.lstsq(design[keep], values[keep], rcond=_RCOND)[0]
         if done:
             break
     residual = np.full((n_ant, n_pol), np.nan)
     residual[antenna, pol] = values - design @ solution
     rogue = np.zeros(n_ant, bool)
     rogue[antenna[np.abs(residual[antenna, pol]) > rogue_ns]] = True
+    rms = float(np.sqrt(np.mean((values - design @ solution)[keep] ** 2)))
+    covariance = np.linalg.pinv(design[keep].T @ design[keep], rcond=_RCOND**2, hermitian=True) * rms**2
+    direction = solution[:2] / max(float(np.hypot(*solution[:2])), 1e-30)
     return DelayPlane(
-        east_ns_m=float(solution[0]),
-        north_ns_m=float(solution[1]),
+        east_ns_m=float(solution[0]) / 1000.0,
+        north_ns_m=float(solution[1]) / 1000.0,
+        error_ns_m=float(np.sqrt(direction @ covariance[:2, :2] @ direction)) / 1000.0,
         offset_ns=np.asarray(solution[2:]),
         residual_ns=residual,
         rogue=rogue,
-        rms_ns=float(np.sqrt(np.mean((values - design @ solution)[keep] ** 2))),
+        rms_ns=rms,
         n_antennas=len(np.unique(antenna[keep])),
     )
 
@@ -187,10 +195,10 @@ def _start_plane(design: Floats, values: Floats) -> Floats:
     """Least-median-of-squares start."""
     random = np.random.default_rng(20251013)
     n, m = design.shape
-    best, best_score = np.linalg.lstsq(design, values, rcond=None)[0], np.inf
+    best, best_score = np.linalg.lstsq(design, values, rcond=_RCOND)[0], np.inf
     for _ in range(_TRIALS):
         pick = random.choice(n, size=min(n, m + 1), replace=False)
-        trial = np.linalg.lstsq(design[pick], values[pick], rcond=None)[0]
+        trial = np.linalg.lstsq(design[pick], values[pick], rcond=_RCOND)[0]
         score = float(np.median(np.abs(values - design @ trial)))
         if score < best_score:
             best, best_score = trial, score

@@ -24,6 +24,8 @@ class BandpassOptions(BaseModel, frozen=True):
     """Wanted phase reference; None, or one without solutions, means the best by data."""
     fill_gaps: int = Field(3, ge=0)
     """Runs of at most this many flagged channels are interpolated from their neighbours (0: none)."""
+    apply_delay: bool = False
+    """Take the delays out of the bandpass: K must then be applied with it. Off: K is solved for quality only."""
     dead_amplitude_ratio: float = Field(0.1, ge=0, lt=1)
     """A receptor whose median amplitude is below this fraction of the array's is dead and flagged."""
     dead_flagged_fraction: float = Field(0.8, gt=0, le=1)

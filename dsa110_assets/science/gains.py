@@ -1,7 +1,8 @@
 """Antenna gains: the table every solver makes and every apply reads.
 
 Convention (CASA's): a raw visibility of baseline (i, j) is ``V_ij = g_i conj(g_j) M_ij`` with M the model in Jy, so the
-calibrated one is ``V_ij / (g_i conj(g_j))``. A delay tau (ns) is a gain ``exp(2 pi i nu tau)``.
+calibrated one is ``V_ij / (g_i conj(g_j))``. A delay tau is a gain ``exp(2 pi i (nu - nu_0) tau)`` with nu_0 the centre
+of the band it was solved over (what ``applycal`` does).
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ class GainTable:
         Antenna whose phase is zero.
     phase_center_deg
         ICRS right ascension and declination of the data solved on, degrees.
+    delay_removed
+        A bandpass solved with the delay table applied: it must be applied together with that table.
+    n_observed
+        Antennas that had data; 0 where unknown.
     """
 
     kind: Kind
@@ -61,6 +66,8 @@ class GainTable:
     antenna_positions_m: Floats
     refant: str
     phase_center_deg: tuple[float, float]
+    delay_removed: bool = False
+    n_observed: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("K", "B", "G"):
@@ -88,7 +95,8 @@ class GainTable:
         flagged where no channel does.
         """
         if self.kind == "K":
-            turns = 1e-9 * self.gains[:, :, :1].real * frequencies_hz[None, None, :, None]
+            offset = frequencies_hz - self.frequencies_hz[0]
+            turns = 1e-9 * self.gains[:, :, :1].real * offset[None, None, :, None]
             flags = np.repeat(self.flags[:, :, :1], len(frequencies_hz), axis=2)
             return np.exp(2j * np.pi * turns), flags
         index, covered = find_channels(self.frequencies_hz, self.channel_widths_hz, frequencies_hz)
