@@ -5,16 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsa110_assets.science.calibrators import calibrator_component, find_calibrator
 from dsa110_assets.science.components import Components, concatenate
 from dsa110_assets.science.errors import ScienceError
 from dsa110_assets.science.geometry import meridian_icrs, separation_deg
 from dsa110_assets.science.instrument import ArrayConfiguration, array_configuration
 from dsa110_assets.science.instrument_model import Instrument, draw_instrument
-from dsa110_assets.science.simulation_calibrators import find_calibrator, listed_components
 from dsa110_assets.science.simulation_field import (
     Region,
     draw_field,
     join_skies,
+    listed_calibrators,
     make_variable,
     perturb_catalogue,
     steady_sky,
@@ -120,7 +121,7 @@ def _transit_target(start: str, catalogue: Components | None) -> Components | No
     name = start.removeprefix(_TRANSIT).partition("@")[0]
     if catalogue is not None and np.any(catalogue.source_id == name):
         return catalogue.select(np.flatnonzero(catalogue.source_id == name)[:1])
-    return find_calibrator(name).component()
+    return calibrator_component(find_calibrator(name))
 
 
 def _resolve_start(options: SimulationOptions, target: Components | None, n_integrations: int) -> tuple[float, float]:
@@ -149,8 +150,7 @@ def _region_of(groups: list[PlannedGroup], radius_deg: float) -> Region:
 
 
 def _draw_sky(options: SimulationOptions, region: Region) -> TrueSky:
-    calibrators, scale = listed_components(options.sky.calibrator_min_jy)
-    names = np.array(scale, dtype="U16")
+    calibrators, names = listed_calibrators(options.sky.calibrator_min_jy)
     inside = region.holds(calibrators.ra_deg, calibrators.dec_deg) & options.sky.calibrators
     field = draw_field(region, options.sky.density_per_deg2, options.seed)
     return join_skies(calibrators.select(inside), names[inside], field)

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from dsa110_assets.science.calibrators import calibrator_component, read_calibrators
 from dsa110_assets.science.components import Components, concatenate
-from dsa110_assets.science.flux_scale import PERLEY_BUTLER_2017, perley_butler_2017
 from dsa110_assets.science.geometry import separation_deg
-from dsa110_assets.science.instrument import REFERENCE_FREQUENCY_HZ
 from dsa110_assets.science.simulation_options import SkyOptions
 from dsa110_assets.science.sky import Lens, TrueSky, iau_name
 from dsa110_assets.science.wander import Wander, draw_wander, seeded_generator, stack_wanders
@@ -118,21 +117,11 @@ def _draw_cell(band: int, cell: int, density_per_deg2: float, seed: int) -> tupl
     return ra, dec, flux, alpha
 
 
-def calibrator_component(name: str, ra_deg: float, dec_deg: float, flux_jy: float, scale_name: str = "") -> Components:
-    """A calibrator at 1.4 GHz: on the Perley-Butler scale if it has a name there, else flat as blazars are."""
-    alpha = 0.0
-    if scale_name:
-        frequency = REFERENCE_FREQUENCY_HZ / 1e9
-        low, high = perley_butler_2017(scale_name, frequency * np.array([0.97, 1.03]))
-        alpha = float(np.log(high / low) / np.log(1.03 / 0.97))
-        flux_jy = float(perley_butler_2017(scale_name, NVSS_FREQUENCY_GHZ))
-    values = (np.array([v]) for v in (ra_deg, dec_deg, flux_jy, NVSS_FREQUENCY_GHZ, alpha))
-    return Components(np.array([name]), *values)
-
-
-def scale_names(names: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
-    """The names that are on the Perley-Butler scale, else empty strings."""
-    return np.array([str(n) if str(n) in PERLEY_BUTLER_2017 else "" for n in names], dtype=np.str_)
+def listed_calibrators(min_flux_jy: float) -> tuple[Components, npt.NDArray[np.str_]]:
+    """Every calibrator of the list above a flux density (Jy), and its name on the flux scale or an empty string."""
+    entries = [c for c in read_calibrators() if c.flux_jy >= min_flux_jy]
+    names = np.array([c.scale_name for c in entries], dtype="U16")
+    return concatenate([calibrator_component(c) for c in entries]), names
 
 
 def steady_sky(

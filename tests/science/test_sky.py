@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from dsa110_assets.science.calibrators import find_calibrator
 from dsa110_assets.science.components import Components
 from dsa110_assets.science.errors import ScienceError, UnknownSourceError
 from dsa110_assets.science.flux_scale import perley_butler_2017
 from dsa110_assets.science.geometry import separation_deg
 from dsa110_assets.science.instrument import REFERENCE_FREQUENCY_HZ
 from dsa110_assets.science.lens import gaussian_lens_gain
-from dsa110_assets.science.simulation_calibrators import find_calibrator
 from dsa110_assets.science.simulation_campaign import plan_campaign
 from dsa110_assets.science.simulation_field import (
     Region,
