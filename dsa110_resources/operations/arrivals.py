@@ -11,8 +11,8 @@ from dsa110_assets.science.subbands import (
 )
 from dsa110_resources.operations.engine import Database, utc_now
 from dsa110_resources.operations.groups import Arrival, Group, Registration, RejectedFile, group_of_row
-from dsa110_resources.operations.membership import register_arrival
-from dsa110_resources.operations.readiness import find_verdict, quarantine_values, refuse_odd_shapes
+from dsa110_resources.operations.membership import register_arrivals
+from dsa110_resources.operations.readiness import Judge, quarantine_values
 from dsa110_resources.operations.rows import load_group, rejected_of_row, update_group, write_rejected
 from dsa110_resources.operations.schema import GroupState, ingest_queue, rejected_files, subband_files
 
@@ -37,7 +37,7 @@ class ArrivalBook:
     def known_paths(self) -> set[str]:
         """Every file that a group holds."""
         with self._database.reading() as connection:
-            return set(connection.execute(sa.select(_F.file_path)).scalars())
+            return {path for (path,) in connection.execute(sa.select(_F.file_path)).fetchall()}
 
     def file_sizes(self, group_id: str) -> dict[Path, int]:
         """Sizes (bytes) that the group's files had when they were taken."""
@@ -62,7 +62,7 @@ class ArrivalBook:
         """
         moment = now or utc_now()
         with self._database.writing() as connection:
-            return [register_arrival(connection, arrival, options, moment) for arrival in arrivals]
+            return register_arrivals(connection, arrivals, options, moment)
 
     def settle(
         self,
@@ -89,16 +89,9 @@ class ArrivalBook:
             Those that changed, in their new state.
         """
         moment = now or utc_now()
-        changed = []
+        judge = Judge(options, campaign_start, moment, frozenset(held))
         with self._database.writing() as connection:
-            collecting = sa.select(ingest_queue).where(_Q.state == GroupState.COLLECTING).order_by(_Q.start_jd)
-            for row in connection.execute(collecting).mappings().all():
-                group = refuse_odd_shapes(connection, group_of_row(row), options, moment)
-                values = find_verdict(connection, group, options, campaign_start, moment, group.group_id in held)
-                if values:
-                    update_group(connection, group.group_id, values, moment)
-                    changed.append(load_group(connection, group.group_id))
-        return changed
+            return judge.settle(connection)
 
     def take_requests(
         self, limit: int, *, now: datetime | None = None, lease_s: float = 600.0, before_mjd: float | None = None
