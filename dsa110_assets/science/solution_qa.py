@@ -249,14 +249,13 @@ def is_usable(checks: list[SolutionCheck]) -> bool:
 
 def _check_plane(plane: DelayPlane, limits: SolutionLimits) -> SolutionCheck:
     gradient = plane.gradient_ns_m
-    passed = gradient <= limits.max_gradient_ns_m
+    passed = gradient <= max(limits.max_gradient_ns_m, SIGNIFICANT * plane.error_ns_m)
     message = (
-        f"delay gradient {plane.east_ns_m:+.3f} ns/m east, {plane.north_ns_m:+.3f} ns/m north "
-        f"({plane.angle_deg:.2f} deg on the sky), residual {plane.rms_ns:.1f} ns rms over {plane.n_antennas} antennas"
+        f"delay gradient {plane.east_ns_m:+.3f} ns/m east, {plane.north_ns_m:+.3f} ns/m north, error "
+        f"{plane.error_ns_m:.3f} ({plane.angle_deg:.2f} deg on the sky), residual {plane.rms_ns:.1f} ns rms over "
+        f"{plane.n_antennas} antennas"
     )
-    cure = (
-        "; the phase centre of the data or of the model is wrong: check pt_dec and the rephasing" if not passed else ""
-    )
+    cure = "" if passed else "; the phase centre of the data or of the model is wrong: check pt_dec and the rephasing"
     return SolutionCheck("delay_plane", passed, "ERROR", gradient, limits.max_gradient_ns_m, message + cure)
 
 
