@@ -64,7 +64,7 @@ class AppliedCalibration(BaseModel, frozen=True):
 )
 def calibrated_visibilities(
     context: dg.AssetExecutionContext, platform: Platform
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """CORRECTED_DATA = DATA / (g_i conj g_j) with the bandpass and gains in force; waits if there are none."""
     with typed_failures(context, context.partition_key):
         group = hold_group(context, platform)

@@ -53,7 +53,7 @@ class HourSolution:
     tags={"stage": "calibration"},
     check_specs=check_specs("gain_table", CHECKS),
 )
-def gain_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def gain_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     """G of the hour: phase per receptor and amplitude relative to the array's median, solved on the sky model."""
     with typed_failures(context, context.partition_key):
         strips = groups_by_strip(groups_with_ms(context.partition_key, platform))

@@ -54,7 +54,7 @@ CHECKS = (
     metadata=column_schema("images"),
     check_specs=check_specs("tile_image", CHECKS),
 )
-def tile_image(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def tile_image(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     """FITS images of one tile: restored, primary beam, corrected, residual, rms and model; PNG preview."""
     with typed_failures(context, context.partition_key):
         group = hold_group(context, platform)

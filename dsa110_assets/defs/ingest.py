@@ -156,7 +156,7 @@ class RawGroup:
 )
 def subband_group(
     context: dg.AssetExecutionContext, platform: Platform
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """The raw subbands of the group that started in this window; nothing, and nothing downstream, if none did."""
     with typed_failures(context, context.partition_key):
         group = platform.operations.ledger.find_window(context.partition_key)

@@ -20,7 +20,8 @@ from dsa110_assets.defs.metadata import (
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
 from dsa110_assets.science.flagging import FlaggingOptions, FlagReport
-from dsa110_resources.conversion import ConversionOptions, ConversionReport, convert_group
+from dsa110_resources.conversion import ConversionOptions, convert_group
+from dsa110_resources.conversion_report import ConversionReport
 from dsa110_resources.flagging import flag_measurement_set
 from dsa110_resources.measurement_set import has_column
 from dsa110_resources.operations import Group
@@ -55,7 +56,7 @@ class ConvertedGroup:
     metadata=column_schema("ms_index"),
     check_specs=check_specs("measurement_set", CHECKS),
 )
-def measurement_set(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+def measurement_set(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
     """One Measurement Set per subband group: one phase centre, one ascending spectral window, flagged."""
     with typed_failures(context, context.partition_key):
         group = hold_group(context, platform)

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 
 from dsa110_assets.science.schema import require_table
 
@@ -61,7 +63,7 @@ def check_results(asset: str, findings: Iterable[Finding]) -> list[dg.AssetCheck
         dg.AssetCheckResult(
             asset_key=asset,
             check_name=finding.name,
-            passed=finding.passed,
+            passed=bool(finding.passed),
             severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
             description=finding.message or None,
             metadata=numeric_metadata({"value": finding.value, "limit": finding.limit}),
@@ -84,12 +86,13 @@ def numeric_metadata(values: Mapping[str, object]) -> dict[str, dg.MetadataValue
     for name, value in values.items():
         if value is None:
             continue
-        if isinstance(value, bool):
-            out[name] = dg.MetadataValue.bool(value)
-        elif isinstance(value, int):
-            out[name] = dg.MetadataValue.int(value)
-        elif isinstance(value, float):
-            out[name] = dg.MetadataValue.float(value) if math.isfinite(value) else dg.MetadataValue.text(str(value))
+        if isinstance(value, bool | np.bool_):
+            out[name] = dg.MetadataValue.bool(bool(value))
+        elif isinstance(value, Integral):
+            out[name] = dg.MetadataValue.int(int(value))
+        elif isinstance(value, Real):
+            number = float(value)
+            out[name] = dg.MetadataValue.float(number) if math.isfinite(number) else dg.MetadataValue.text(str(number))
         elif isinstance(value, Path):
             out[name] = dg.MetadataValue.path(value)
         elif isinstance(value, dict | list | tuple):

@@ -9,7 +9,7 @@ from dsa110_resources.operations import OperationsStore
 from dsa110_resources.settings import Settings
 
 
-class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Platform(dg.ConfigurableResource):
     """Settings, archive and operations database, made once per process from validated settings."""
 
     settings_json: str

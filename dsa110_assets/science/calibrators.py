@@ -13,15 +13,16 @@ from dsa110_assets.science.beam import airy_power
 from dsa110_assets.science.components import Components, concatenate
 from dsa110_assets.science.errors import UnknownSourceError
 from dsa110_assets.science.flux_scale import perley_butler_2017
-from dsa110_assets.science.geometry import separation_deg
-from dsa110_assets.science.instrument import REFERENCE_FREQUENCY_HZ
-from dsa110_assets.science.transit import apparent_declination_deg, transit_times_mjd
+from dsa110_assets.science.geometry import icrs_to_itrs, separation_deg
+from dsa110_assets.science.instrument import LONGITUDE_DEG, REFERENCE_FREQUENCY_HZ
+from dsa110_assets.science.transit import SIDEREAL_DAY_D, apparent_declination_deg, transit_times_mjd
 
 FluxAnchor = Literal["perley_butler_2017", "vla_catalogue", "catalogue_field", "field_ensemble"]
 LIST_FREQUENCY_GHZ = 1.4
 MATCH_ARCSEC = 15.0
 """A catalogue source this near a calibrator is the calibrator: a third of the NVSS beam."""
 _SLOPE_STEP = 0.05
+_DEC_MARGIN_DEG = 2.5
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,27 @@ def find_transits(
         the short configurations come after all others of their kind.
     """
     found = []
-    for entry in read_calibrators() if calibrators is None else calibrators:
-        # precession moves a position by up to 0.15 deg since 2000, hence the margin before the exact place
-        if entry.flux_jy < min_flux_jy or abs(entry.dec_deg - dec_app_deg) > 2.5:
-            continue
+    listed = read_calibrators() if calibrators is None else calibrators
+    # precession moves a position by up to 0.15 deg since 2000, hence the margin before the exact place
+    bright = [c for c in listed if c.flux_jy >= min_flux_jy and abs(c.dec_deg - dec_app_deg) <= _DEC_MARGIN_DEG]
+    for entry in _near_meridian(bright, start_mjd, end_mjd):
         for transit_mjd in transit_times_mjd(entry.ra_deg, entry.dec_deg, start_mjd, end_mjd):
             offset = apparent_declination_deg(entry.ra_deg, entry.dec_deg, float(transit_mjd)) - dec_app_deg
             response = float(airy_power(np.radians(offset), REFERENCE_FREQUENCY_HZ))
             if response >= min_response:
                 found.append(CalibratorTransit(entry, float(transit_mjd), response))
     return sorted(found, key=lambda t: (t.calibrator.scale_name == "", t.calibrator.quality == "X", -t.apparent_jy))
+
+
+def _near_meridian(calibrators: list[Calibrator], start_mjd: float, end_mjd: float) -> list[Calibrator]:
+    """Those whose hour angle at mid-time lets them transit in a span, with a degree to spare."""
+    half_deg = 180.0 * (end_mjd - start_mjd) / SIDEREAL_DAY_D + 1.0
+    if not calibrators or half_deg >= 180.0:
+        return calibrators
+    mid_jd = 0.5 * (start_mjd + end_mjd) + 2400000.5
+    places = icrs_to_itrs([c.ra_deg for c in calibrators], [c.dec_deg for c in calibrators], [mid_jd])[0]
+    hour_angle = (LONGITUDE_DEG - np.degrees(np.arctan2(places[:, 1], places[:, 0])) + 180.0) % 360.0 - 180.0
+    return [c for c, angle in zip(calibrators, hour_angle, strict=True) if abs(angle) <= half_deg]
 
 
 def calibrator_component(calibrator: Calibrator) -> Components:

@@ -1,0 +1,37 @@
+"""The one Definitions object: assets, checks, jobs, sensors and schedules, bound to this deployment's settings."""
+
+import dagster as dg
+
+from dsa110_assets.defs.automation import JOBS
+from dsa110_assets.defs.bandpasses import bandpass_tables
+from dsa110_assets.defs.calibrated import calibrated_visibilities
+from dsa110_assets.defs.gains import gain_table
+from dsa110_assets.defs.imaging import tile_image
+from dsa110_assets.defs.ingest import subband_group, subband_sensor
+from dsa110_assets.defs.measurement_sets import measurement_set
+from dsa110_assets.defs.platform import Platform
+from dsa110_resources.settings import Settings, load_settings
+
+ASSETS = (
+    subband_group,
+    measurement_set,
+    calibrated_visibilities,
+    tile_image,
+    bandpass_tables,
+    gain_table,
+)
+SENSORS = (subband_sensor,)
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Everything that Dagster shows and runs, for one deployment."""
+    return dg.Definitions(
+        assets=ASSETS,
+        jobs=JOBS,
+        sensors=SENSORS,
+        resources={"platform": Platform.from_settings(settings)},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_settings())
