@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +26,9 @@ from dsa110_assets.science.schema import TABLES, require_table
 from dsa110_resources.archive import Archive, atomic_directory
 from dsa110_resources.parquet import ARROW_TYPES, arrow_schema, list_partition_files
 from dsa110_resources.views import select_files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COMPACTED_TABLES = ("photometry_timeseries",)
 """Tables whose closed months may be compacted."""

@@ -22,7 +22,6 @@ from dsa110_assets.science.schema import OPERATIONS, TABLES
 from dsa110_resources import views
 from dsa110_resources.archive import Archive
 from dsa110_resources.compaction import COMPACTED_TABLES, light_curve_files
-from dsa110_resources.operations_copy import list_operations_tables, read_operations_table
 from dsa110_resources.parquet import list_partition_files
 
 log = logging.getLogger(__name__)
@@ -76,12 +75,22 @@ class ArchiveConnection:
     def execute(self, query: str, parameters: object = None) -> duckdb.DuckDBPyConnection:
         """Run a query after binding the tables it names; returns the connection to fetch from."""
         self.bind(query)
-        return self._duckdb.execute(query, parameters)
+        try:
+            return self._duckdb.execute(query, parameters)
+        except duckdb.CatalogException:
+            if not self._bind_undeclared(query):
+                raise
+            return self._duckdb.execute(query, parameters)
 
     def sql(self, query: str, **options: Any) -> duckdb.DuckDBPyRelation:
         """DuckDB's relation of a query, after binding the tables it names."""
         self.bind(query)
-        return self._duckdb.sql(query, **options)
+        try:
+            return self._duckdb.sql(query, **options)
+        except duckdb.CatalogException:
+            if not self._bind_undeclared(query):
+                raise
+            return self._duckdb.sql(query, **options)
 
     query = sql
 
@@ -106,8 +115,7 @@ class ArchiveConnection:
             self._named.update(_RESTS_ON.get(name, (name.removesuffix("_history"),)))
         for table in sorted(self._named & TABLES.keys()):
             self._bind_files(table)
-        undeclared = words - TABLES.keys() - OPERATIONS.keys() - self._known_views
-        for table in sorted((self._named & OPERATIONS.keys()) | (undeclared & self._other_operations(undeclared))):
+        for table in sorted(self._named & OPERATIONS.keys()):
             self._bind_operations(table)
 
     def __getattr__(self, name: str) -> Any:
@@ -141,6 +149,7 @@ class ArchiveConnection:
         }
         for name, select in declared.items():
             self._duckdb.execute(f"CREATE VIEW main.{name} AS {select}")
+        self._duckdb.execute(views.COLUMN_DESCRIPTIONS)
         self._duckdb.execute("COMMIT")
         self._known_views = set(declared) | set(OPERATIONS)
 
@@ -190,17 +199,23 @@ class ArchiveConnection:
         except FileNotFoundError:
             return 0
 
-    def _other_operations(self, words: set[str]) -> set[str]:
-        """Tables of the operations database that the schema does not declare."""
-        if not words:
-            return set()
+    def _bind_undeclared(self, query: str) -> bool:
+        """Copy further tables of the operations database that a query names; False when it names none."""
+        from dsa110_resources.operations_copy import list_operations_tables  # SQLAlchemy: half of the start-up time
+
         try:
-            return set(list_operations_tables(self._url)) - self._known_views
-        except Exception:
-            return set()
+            others = set(list_operations_tables(self._url)) - self._known_views
+        except TransientError:
+            return False  # DuckDB's message says which table is missing
+        named = others & {word.lower() for word in _WORD.findall(query)}
+        for table in sorted(named):
+            self._bind_operations(table)
+        return bool(named)
 
     def _bind_operations(self, table: str) -> None:
         """Copy a table of the operations database into memory."""
+        from dsa110_resources.operations_copy import read_operations_table
+
         rows = read_operations_table(self._url, table)
         if rows is None:
             return

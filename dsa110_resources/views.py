@@ -58,6 +58,23 @@ USER_CANDIDATE = "user:"
 """A candidate that a person raised exists in the triage table alone, as ``user:SOURCE`` or ``user:SOURCE:REMARK``."""
 
 
+def _described() -> str:
+    """Rows of every declared column as an SQL VALUES list."""
+    rows = []
+    for table, schema in {**TABLES, **OPERATIONS}.items():
+        for number, column in enumerate(schema.view_columns, start=1):
+            shown = (table, column.name, VIEW_TYPES[column.dtype], column.unit, column.ucd, column.description)
+            rows.append(f"({number}, " + ", ".join("'" + text.replace("'", "''") + "'" for text in shown) + ")")
+    return ",\n".join(rows)
+
+
+COLUMN_DESCRIPTIONS = f"""
+    CREATE VIEW main.column_descriptions AS SELECT * FROM (VALUES {_described()})
+        AS t(position, table_name, column_name, type, unit, ucd, description)
+"""
+"""A view that tells of each column its unit, UCD and meaning."""
+
+
 def quote(name: str) -> str:
     """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
