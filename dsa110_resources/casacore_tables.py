@@ -31,11 +31,19 @@ def open_table(path: Path, *, write: bool = False) -> Iterator[Any]:
         message = f"not a readable casacore table ({error})"
         raise CorruptInputError(message, path=path, cure="convert it again") from error
     try:
-        yield handle
-    except RuntimeError as error:
-        raise _typed(error, path) from error
+        with typed_errors(path):
+            yield handle
     finally:
         handle.close()
+
+
+@contextmanager
+def typed_errors(path: Path) -> Iterator[None]:
+    """Turn casacore's RuntimeError into the platform's errors."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise _typed(error, path) from error
 
 
 def _typed(error: RuntimeError, path: Path) -> Exception:

@@ -18,7 +18,8 @@ from dsa110_resources.archive import STAGING_MARK, atomic_directory
 from dsa110_resources.casacore_tables import open_table
 from dsa110_resources.conversion_direct import Stopwatch, write_direct
 from dsa110_resources.conversion_report import ConversionReport, directory_bytes
-from dsa110_resources.errors import CorruptInputError, DiskFullError, PermanentError
+from dsa110_resources.disk_space import require_space
+from dsa110_resources.errors import CorruptInputError, PermanentError
 from dsa110_resources.ms_layout import KEYWORD_DEC_APP, KEYWORD_GROUP_ID, KEYWORD_MISSING, KEYWORD_WRITER
 from dsa110_resources.ms_subtables import SubtableContent, write_subtables
 from dsa110_resources.subband_group import SubbandGroup, field_name, read_group
@@ -82,8 +83,9 @@ def convert_group(
         _require_uvw(group, options, partition)
     writer = _choose_writer(group, options, partition)
     need = _estimate_bytes(group)
+    remove_abandoned_staging(Path(ms_path).parent, Path(ms_path).name)
     with atomic_directory(Path(ms_path)) as staged:
-        _require_space(staged.parent, need, partition)
+        require_space(staged.parent, need, partition=partition)
         with _build_directory(staged, options, need) as (build, staging):
             _write(group, build, writer, options, watch)
             _require_valid(build, group, writer, partition)
@@ -208,24 +210,13 @@ def _estimate_bytes(group: SubbandGroup) -> int:
     return 8 * values + values // 8 + spectrum + 120 * header.n_blts + 4_000_000
 
 
-def _require_space(directory: Path, need: int, partition: str) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < need:
-        raise DiskFullError(
-            f"{need / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB free",
-            partition=partition,
-            path=directory,
-            cure="free disk space (`dsa110 prune`), then retry",
-        )
-
-
 @contextmanager
 def _build_directory(staged: Path, options: ConversionOptions, need: int) -> Iterator[tuple[Path, str]]:
     """Where the table is built: the staged sibling itself, or a directory in RAM that is copied to it."""
     if options.staging == "disk" or not _tmpfs_has_room(options.tmpfs_dir, need):
         yield staged, "disk"
         return
-    remove_abandoned_staging(options.tmpfs_dir)
+    remove_abandoned_staging(options.tmpfs_dir, "*.ms")
     build = options.tmpfs_dir / f"dsa110-{staged.name.lstrip('.')}"
     try:
         yield build, "tmpfs"
@@ -237,14 +228,23 @@ def _tmpfs_has_room(directory: Path, need: int) -> bool:
     return directory.is_dir() and os.access(directory, os.W_OK) and shutil.disk_usage(directory).free >= 2 * need
 
 
-def remove_abandoned_staging(directory: Path) -> list[Path]:
-    """Remove what killed conversions left in RAM; a directory names the process that made it."""
+def remove_abandoned_staging(directory: Path, name: str = "*") -> list[Path]:
+    """Remove what killed conversions left half built; a staging directory names the process that made it.
+
+    Parameters
+    ----------
+    directory
+        Where to look.
+    name
+        Name of the Measurement Set (or a pattern).
+    """
     removed = []
-    for path in directory.glob(f"dsa110-*{STAGING_MARK}*"):
-        process = path.name.rsplit(STAGING_MARK, 1)[1].split("-")[0]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(path)
+    for prefix in (".", "dsa110-"):
+        for path in directory.glob(f"{prefix}{name}{STAGING_MARK}*"):
+            process = path.name.rsplit(STAGING_MARK, 1)[1].split("-")[0]
+            if process.isdigit() and path.is_dir() and not Path(f"/proc/{process}").exists():
+                shutil.rmtree(path, ignore_errors=True)
+                removed.append(path)
     return removed
 
 

@@ -1,7 +1,8 @@
 """The production writer: raw subbands straight into the columns of one Measurement Set.
 
-A few threads read and rephase subbands (both release the interpreter lock) while this one writes the tiles of the one
-before: memory stays at a few subbands, and the time is that of moving the bytes.
+A few threads read and rephase blocks of integrations, all subbands of each (both release the interpreter lock), while
+this one writes the block before. Blocks follow each other in the file, so every tile is written once and memory stays
+at a few blocks.
 """
 
 import logging
@@ -9,26 +10,28 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dsa110_assets.science import geometry, instrument
 from dsa110_assets.science.phasing import Floats, antenna_phasors, rephase, thermal_sigma_jy
-from dsa110_resources.casacore_tables import open_table
-from dsa110_resources.ms_creation import add_data_column, create_measurement_set
+from dsa110_resources.ms_creation import add_data_column, new_measurement_set
 from dsa110_resources.ms_subtables import SECONDS_PER_DAY
 from dsa110_resources.subband_group import SubbandGroup
 from dsa110_resources.uvh5 import SubbandHeader
-from dsa110_resources.uvh5_tiles import read_tiles
+from dsa110_resources.uvh5_tiles import SubbandReader
 
 logger = logging.getLogger(__name__)
 
 Bools = npt.NDArray[np.bool_]
+_BLOCK_BYTES = 60_000_000
+"""About one integration of the full array."""
 
 
 class Stopwatch:
@@ -49,30 +52,45 @@ class Stopwatch:
 
 @dataclass(eq=False)
 class _Slab:
-    """Buffers of one subband; they are used again and again (touching fresh memory costs as much as the work)."""
+    """Buffers of one block; they are used again and again (touching fresh memory costs as much as the work)."""
 
     visibilities: npt.NDArray[np.complex64]
     flags: Bools
+    times: slice = field(default_factory=lambda: slice(0))
     nsamples: Floats = field(default_factory=lambda: np.empty(0))
-    any_flag: bool = False
+    n_bad: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Geometry:
-    """What the rephasing and the UVW column share."""
+class _Plan:
+    """What all blocks of a group share: sky, rows, and what is flagged whatever the data."""
 
-    axes: Floats
-    shift: Floats
-    uvw_m: Floats
+    def __init__(self, group: SubbandGroup, readers: dict[int, SubbandReader], flag_autos: bool) -> None:
+        header, order = group.first, group.order
+        self.group, self.readers = group, readers
+        axes = geometry.uvw_axes(*group.phase_center_deg, header.times_jd)
+        vectors = header.antenna_positions_m[order.antenna1] - header.antenna_positions_m[order.antenna2]
+        self.uvw_m: Floats = np.einsum("tij,bj->tbi", axes, vectors)
+        self.shift: Floats = axes[:, 2] - geometry.meridian_direction(header.dec_app_rad)
+        self.raw_baselines = np.argsort(order.destination)
+        """Raw baseline of each row of an integration."""
+        self.fixed_flags: Bools = (order.antenna1 == order.antenna2) & flag_autos
+        """Baselines flagged in all channels."""
+        row_bytes = 8 * header.n_baselines * group.n_channels * len(header.polarizations)
+        self.block = max(1, min(header.n_times, _BLOCK_BYTES // row_bytes))
 
+    def blocks(self) -> list[slice]:
+        """Integrations of each block."""
+        n_times = self.group.first.n_times
+        return [slice(start, min(start + self.block, n_times)) for start in range(0, n_times, self.block)]
 
-def _group_geometry(group: SubbandGroup) -> _Geometry:
-    header = group.first
-    axes = geometry.uvw_axes(*group.phase_center_deg, header.times_jd)
-    positions, order = header.antenna_positions_m, group.order
-    vectors = positions[order.antenna1] - positions[order.antenna2]
-    shift = axes[:, 2] - geometry.meridian_direction(header.dec_app_rad)
-    return _Geometry(axes, shift, np.einsum("tij,bj->tbi", axes, vectors))
+    def new_slab(self) -> _Slab:
+        """Buffers for one block; channels of missing subbands are zero and flagged from the start."""
+        group = self.group
+        shape = (self.block * group.first.n_baselines, group.n_channels, len(group.first.polarizations))
+        slab = _Slab(np.empty(shape, np.complex64), np.empty(shape, np.bool_))
+        for subband in group.missing:
+            slab.visibilities[:, group.channels_of(subband)] = 0.0
+        return slab
 
 
 def write_direct(group: SubbandGroup, ms: Path, *, threads: int, flag_autos: bool, watch: Stopwatch) -> None:
@@ -94,116 +112,94 @@ def write_direct(group: SubbandGroup, ms: Path, *, threads: int, flag_autos: boo
     header = group.first
     n_baseline, n_pol = header.n_baselines, len(header.polarizations)
     shape = {"n_baseline": n_baseline, "n_time": header.n_times, "n_channel": group.n_channels, "n_pol": n_pol}
-    with watch.step("write"):
-        create_measurement_set(ms, **shape)
-    sky = _group_geometry(group)
-    with open_table(ms, write=True) as table:
+    with ExitStack() as stack:
+        with watch.step("read"):
+            readers = {k: stack.enter_context(SubbandReader(member)) for k, member in group.headers.items()}
+        plan = _Plan(group, readers, flag_autos)
+        table = stack.enter_context(new_measurement_set(ms, **shape))
+        if group.missing:
+            add_data_column(table, "WEIGHT_SPECTRUM", "float", n_baseline=n_baseline)
         nsamples = np.zeros(header.n_blts)
-        for subband, slab in _rephased_subbands(group, sky, _Plan(group, threads, flag_autos), watch):
-            channels = group.channels_of(subband)
+        for slab in _rephased_blocks(plan, threads, watch):
             with watch.step("write"):
-                corner, end = [channels.start, 0], [channels.stop - 1, n_pol - 1]
-                table.putcolslice("DATA", slab.visibilities, corner, end)
-                if slab.any_flag:
-                    table.putcolslice("FLAG", slab.flags, corner, end)
-            nsamples += slab.nsamples / len(group.headers)
+                _write_block(table, slab, group)
+            nsamples[slab.times.start * n_baseline : slab.times.stop * n_baseline] = slab.nsamples
+            if slab.n_bad:
+                logger.warning("%s: %d values are not finite; zeroed and flagged", ms.name, slab.n_bad)
         with watch.step("write"):
-            _flag_missing(table, group)
-            _write_rows(table, group, sky, nsamples)
+            _write_rows(table, plan, nsamples)
 
 
-class _Plan:
-    """What all subbands of a group share."""
+def _rephased_blocks(plan: _Plan, threads: int, watch: Stopwatch) -> Iterator[_Slab]:
+    """Blocks in order of time; a slab is only valid until the next one is asked for.
 
-    def __init__(self, group: SubbandGroup, threads: int, flag_autos: bool) -> None:
-        order, header = group.order, group.first
-        self.threads = threads
-        starts = np.arange(header.n_times) * header.n_baselines
-        self.raw_rows = (starts[:, None] + np.argsort(order.destination)).reshape(-1)
-        """Raw row of each Measurement Set row."""
-        autos = np.tile(order.antenna1 == order.antenna2, header.n_times)
-        self.fixed_flags: Bools = autos & flag_autos
-        """Rows flagged in all channels, (n_row,)."""
-
-
-def _rephased_subbands(
-    group: SubbandGroup, sky: _Geometry, plan: _Plan, watch: Stopwatch
-) -> Iterator[tuple[int, _Slab]]:
-    """Subbands in ascending frequency; a slab is only valid until the next one is asked for.
-
-    There are as many slabs as jobs under way and one is in the consumer's hands, so no job ever waits for a slab that
-    is not coming back.
+    There are as many slabs as jobs under way, counting the one in the consumer's hands, so none is ever waited for.
     """
-    header = group.first
-    shape = (header.n_blts, header.n_channels, len(header.polarizations))
     free: SimpleQueue[_Slab] = SimpleQueue()
-    for _ in range(plan.threads + 1):
-        free.put(_Slab(np.empty(shape, np.complex64), np.empty(shape, np.bool_)))
-    waiting = sorted(group.headers, reverse=True)
-    pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="convert")
+    waiting = plan.blocks()
+    for _ in range(min(threads + 1, len(waiting))):
+        free.put(plan.new_slab())
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="convert")
     try:
-        running: list[tuple[int, Future[_Slab]]] = []
+        running: list[Future[_Slab]] = []
         while waiting or running:
-            while waiting and len(running) <= plan.threads:
-                subband = waiting.pop(0)
-                job = pool.submit(_prepare, group, group.headers[subband], sky, plan, free.get(), watch)
-                running.append((subband, job))
-            subband, job = running.pop(0)
-            slab = job.result()
-            yield subband, slab
+            while waiting and len(running) <= threads:
+                running.append(pool.submit(_prepare, plan, waiting.pop(0), free.get(), watch))
+            slab = running.pop(0).result()
+            yield slab
             free.put(slab)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(
-    group: SubbandGroup, header: SubbandHeader, sky: _Geometry, plan: _Plan, slab: _Slab, watch: Stopwatch
-) -> _Slab:
-    with watch.step("read"):
-        tiles = read_tiles(header)
-    descending = bool(header.frequencies_hz[0] > header.frequencies_hz[-1])
-    with watch.step("rephase"):
-        slab.flags[...] = plan.fixed_flags[:, None, None]
-        n_bad = rephase(
-            tiles.visibilities,
-            antenna_phasors(header.antenna_positions_m, sky.shift, header.frequencies_hz),
-            group.baselines.antenna1,
-            group.baselines.antenna2,
-            order=group.order,
-            reverse_channels=descending,
-            out=slab.visibilities,
-            flags=slab.flags,
-        )
-    slab.nsamples = tiles.nsamples[plan.raw_rows]
-    empty = slab.nsamples == 0
-    if tiles.flags is not None:
-        slab.flags |= tiles.flags[plan.raw_rows, :: -1 if descending else 1]
-    slab.flags[empty] = True
-    recorded = bool(n_bad) or tiles.flags is not None or bool(empty.any())
-    slab.any_flag = recorded or bool(plan.fixed_flags.any())
-    if n_bad:
-        logger.warning("%s: %d values are not finite; zeroed and flagged", header.path.name, n_bad)
+def _prepare(plan: _Plan, times: slice, slab: _Slab, watch: Stopwatch) -> _Slab:
+    group, header = plan.group, plan.group.first
+    n_times = times.stop - times.start
+    n_rows = n_times * header.n_baselines
+    starts = np.arange(n_times)[:, None] * header.n_baselines
+    raw_rows = (starts + plan.raw_baselines).reshape(-1)
+    flags = slab.flags[:n_rows]
+    flags[...] = np.tile(plan.fixed_flags, n_times)[:, None, None]
+    for subband in group.missing:
+        flags[:, group.channels_of(subband)] = True
+    slab.times, slab.n_bad, slab.nsamples = times, 0, np.zeros(n_rows)
+    for subband, member in group.headers.items():
+        with watch.step("read"):
+            tiles = plan.readers[subband].read(times.start, times.stop)
+        channels = group.channels_of(subband)
+        descending = bool(member.frequencies_hz[0] > member.frequencies_hz[-1])
+        with watch.step("rephase"):
+            slab.n_bad += rephase(
+                tiles.visibilities,
+                antenna_phasors(header.antenna_positions_m, plan.shift[times], member.frequencies_hz),
+                group.baselines.antenna1,
+                group.baselines.antenna2,
+                order=group.order,
+                reverse_channels=descending,
+                out=slab.visibilities[:n_rows],
+                flags=flags,
+                first_channel=channels.start,
+            )
+        counts = tiles.nsamples[raw_rows]
+        if tiles.flags is not None:
+            flags[:, channels] |= tiles.flags[raw_rows, :: -1 if descending else 1]
+        if not counts.all():
+            flags[counts == 0, channels] = True
+        slab.nsamples += counts / len(group.headers)
     return slab
 
 
-def _flag_missing(table: object, group: SubbandGroup) -> None:
-    """Channels of missing subbands exist: zero, flagged, and of weight zero (which needs a weight per channel)."""
-    if not group.missing:
-        return
-    header = group.first
-    n_pol = len(header.polarizations)
-    shape = (header.n_blts, header.n_channels, n_pol)
-    add_data_column(table, "WEIGHT_SPECTRUM", "float", n_baseline=header.n_baselines)
-    weight = np.full(shape, visibility_weight(header, 1.0), np.float32)
-    flags, zeros, no_weight = np.ones(shape, bool), np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
-    for subband in range(instrument.N_SUBBANDS):
-        channels = group.channels_of(subband)
-        corner, end = [channels.start, 0], [channels.stop - 1, n_pol - 1]
-        missing = subband in group.missing
-        table.putcolslice("WEIGHT_SPECTRUM", no_weight if missing else weight, corner, end)  # type: ignore[attr-defined]
-        if missing:
-            table.putcolslice("FLAG", flags, corner, end)  # type: ignore[attr-defined]
-            table.putcolslice("DATA", zeros, corner, end)  # type: ignore[attr-defined]
+def _write_block(table: Any, slab: _Slab, group: SubbandGroup) -> None:
+    n_baselines = group.first.n_baselines
+    row, n_rows = slab.times.start * n_baselines, (slab.times.stop - slab.times.start) * n_baselines
+    table.putcol("DATA", slab.visibilities[:n_rows], row, n_rows)
+    table.putcol("FLAG", slab.flags[:n_rows], row, n_rows)
+    if group.missing:
+        weight = np.full(slab.flags[:n_rows].shape, visibility_weight(group.first, 1.0), np.float32)
+        weight *= (slab.nsamples / instrument.SAMPLES_PER_INTEGRATION).astype(np.float32)[:, None, None]
+        for subband in group.missing:
+            weight[:, group.channels_of(subband)] = 0.0
+        table.putcol("WEIGHT_SPECTRUM", weight, row, n_rows)
 
 
 def visibility_weight(header: SubbandHeader, share: float) -> float:
@@ -212,13 +208,13 @@ def visibility_weight(header: SubbandHeader, share: float) -> float:
     return share / sigma**2
 
 
-def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Floats) -> None:
+def _write_rows(table: Any, plan: _Plan, nsamples: Floats) -> None:
     """Every column but DATA and FLAG.
 
     SIGMA is the noise of DATA (raw units, at the nominal gain) and WEIGHT that of CORRECTED_DATA (1 / Jy^2), both
     thermal: CASA solves with the one and images with the other.
     """
-    header, order = group.first, group.order
+    header, order = plan.group.first, plan.group.order
     n_times, n_pol = header.n_times, len(header.polarizations)
     share = nsamples / instrument.SAMPLES_PER_INTEGRATION
     full = visibility_weight(header, 1.0)
@@ -228,7 +224,7 @@ def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Fl
     seconds = np.repeat((header.times_jd - 2400000.5) * SECONDS_PER_DAY, header.n_baselines)
     zero, one = np.zeros(header.n_blts, np.int32), np.ones(header.n_blts, np.int32)
     columns = {
-        "UVW": sky.uvw_m.reshape(-1, 3),
+        "UVW": plan.uvw_m.reshape(-1, 3),
         "ANTENNA1": np.tile(order.antenna1, n_times).astype(np.int32),
         "ANTENNA2": np.tile(order.antenna2, n_times).astype(np.int32),
         "TIME": seconds,
@@ -243,4 +239,4 @@ def _write_rows(table: object, group: SubbandGroup, sky: _Geometry, nsamples: Fl
     columns |= dict.fromkeys(("ARRAY_ID", "DATA_DESC_ID", "FEED1", "FEED2", "FIELD_ID", "OBSERVATION_ID"), zero)
     columns |= dict.fromkeys(("PROCESSOR_ID", "STATE_ID"), zero)
     for name, values in columns.items():
-        table.putcol(name, values)  # type: ignore[attr-defined]
+        table.putcol(name, values)

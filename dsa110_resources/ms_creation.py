@@ -5,12 +5,18 @@ visibilities: a block of integrations and a range of channels are both read as w
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dsa110_resources.casacore_tables import typed_errors
+from dsa110_resources.disk_space import require_room, reserve
+
 CHANNELS_PER_TILE = 48
+_SMALL_COLUMNS_BYTES = 16_000_000
 _TILE_VALUES = 2 * CHANNELS_PER_TILE * 1200
 
 CONSTANT_COLUMNS = (
@@ -67,7 +73,16 @@ def data_manager(name: str, tile: list[int]) -> dict[str, Any]:
 
 
 def create_measurement_set(path: Path, *, n_baseline: int, n_time: int, n_channel: int, n_pol: int) -> None:
-    """Create an empty Measurement Set with DATA, its rows allocated and its subtables empty.
+    """Create a Measurement Set of zeros; see :func:`new_measurement_set`, which saves writing them."""
+    with new_measurement_set(path, n_baseline=n_baseline, n_time=n_time, n_channel=n_channel, n_pol=n_pol):
+        pass
+
+
+@contextmanager
+def new_measurement_set(path: Path, *, n_baseline: int, n_time: int, n_channel: int, n_pol: int) -> Iterator[Any]:
+    """Create a Measurement Set with DATA, its rows allocated and its subtables empty, and hold it open for writing.
+
+    What has not been written when it is closed becomes zeros on disk: write DATA and FLAG in order of rows before.
 
     Parameters
     ----------
@@ -80,6 +95,8 @@ def create_measurement_set(path: Path, *, n_baseline: int, n_time: int, n_channe
     """
     from casacore.tables import default_ms, maketabdesc, required_ms_desc
 
+    values = n_baseline * n_time * n_channel * n_pol
+    require_room(path.parent, 8 * values + values // 8 + _SMALL_COLUMNS_BYTES)
     required = required_ms_desc()
     cube = tile_shape(n_pol, n_channel, n_baseline)
     tiles = {
@@ -103,8 +120,20 @@ def create_measurement_set(path: Path, *, n_baseline: int, n_time: int, n_channe
     table = default_ms(str(path), columns, managers)
     try:
         table.addrows(n_baseline * n_time)
+        for name in ("DATA", "FLAG"):
+            _reserve_column(table, name)
+        with typed_errors(path):
+            yield table
     finally:
         table.close()
+
+
+def _reserve_column(table: Any, name: str) -> None:
+    """Reserve the blocks of a tiled column (FLAG holds bits)."""
+    info = table.getdminfo(name)
+    cube = info["SPEC"]["HYPERCUBES"]["*1"]
+    n_tiles = np.prod([math.ceil(n / t) for n, t in zip(cube["CubeShape"], cube["TileShape"], strict=True)])
+    reserve(Path(table.name()) / f"table.f{info['SEQNR']}_TSM0", int(n_tiles) * int(cube["BucketSize"]))
 
 
 def add_data_column(table: Any, name: str, kind: str, *, n_baseline: int) -> None:
@@ -113,4 +142,7 @@ def add_data_column(table: Any, name: str, kind: str, *, n_baseline: int) -> Non
 
     n_channel, n_pol = (int(n) for n in table.getcell("DATA", 0).shape)
     description = maketabdesc([column_description(name, kind, (n_channel, n_pol))])
+    item = np.dtype({"complex": "c8", "float": "f4", "boolean": "?"}[kind]).itemsize
+    require_room(Path(table.name()), item * table.nrows() * n_channel * n_pol + _SMALL_COLUMNS_BYTES)
     table.addcols(description, data_manager(name, tile_shape(n_pol, n_channel, n_baseline)))
+    _reserve_column(table, name)

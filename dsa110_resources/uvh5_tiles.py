@@ -1,12 +1,14 @@
-"""The fast way into a raw subband: its bytes mapped into memory, and where each HDF5 chunk starts in them.
+"""The fast way into a raw subband: its bytes as they lie, and where each HDF5 chunk starts in them.
 
 The writer's chunks are small (128 rows of 12 channels of one polarisation) and not compressed, so decoding them through
 the library costs more than reading them; the rephasing kernel walks the chunks itself.
 """
 
-import mmap
+import os
+import threading
 from dataclasses import dataclass
-from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -17,11 +19,15 @@ from dsa110_resources.errors import CorruptInputError
 from dsa110_resources.uvh5 import SubbandHeader, open_raw, read_visibilities
 
 Bytes = npt.NDArray[np.uint8]
+_DTYPES: dict[str, type[np.generic]] = {"visdata": np.complex64, "flags": np.bool_, "nsamples": np.float32}
+_WORD = 8
+_MOST_WASTE = 3
+"""Chunks further apart than this many times their size are left to the library."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawTiles:
-    """One subband's data, not yet unfolded.
+    """Some integrations of one subband, not yet unfolded; valid until the same thread reads the next.
 
     Attributes
     ----------
@@ -40,37 +46,103 @@ class RawTiles:
 
 @dataclass(frozen=True, eq=False)
 class _Tiling:
+    """Where a dataset's chunks lie in the file, in bytes, shape (row tiles, channel tiles, polarisation tiles)."""
+
     starts: Ints
-    """Byte offsets in the file, shape (row tiles, channel tiles, polarisation tiles)."""
     tile: tuple[int, int, int]
+    size: int
+
+    def rows(self, start: int, stop: int) -> Ints:
+        return self.starts[start // self.tile[0] : -(-stop // self.tile[0])]
 
 
-def read_tiles(header: SubbandHeader) -> RawTiles:
-    """Map a subband's data if its layout allows, else read it through the HDF5 library.
+class SubbandReader:
+    """A raw subband opened for reading integrations; a context manager, usable by several threads.
 
-    The result refers to the file: it must stay as it is (raw files are renamed into place and never change).
+    Parameters
+    ----------
+    header
+        From :func:`dsa110_resources.uvh5.read_header`.
     """
-    with open_raw(header.path) as file:
-        tilings = {name: _find_tiling(file[f"Data/{name}"], header.path) for name in ("visdata", "flags", "nsamples")}
-        dtypes = {name: file[f"Data/{name}"].dtype for name in tilings}
-    vis, flags, nsamples = (tilings[name] for name in ("visdata", "flags", "nsamples"))
-    if vis is None or flags is None or nsamples is None:
-        return _read_through_library(header)
-    pad = int(vis.starts.flat[0]) % 8
-    aligned = not np.any((vis.starts - pad) % 8) and not np.any((nsamples.starts - pad) % 4)
-    if not aligned or dtypes["visdata"] != np.complex64 or dtypes["nsamples"] != np.float32:
-        return _read_through_library(header)
-    content = _map_file(header.path, header.file_size)
-    words = content[pad : pad + (len(content) - pad) // 8 * 8]
-    shape = (header.n_blts, header.n_channels, len(header.polarizations))
-    samples = mean_of_rows(words.view(np.float32), (nsamples.starts - pad) // 4, nsamples.tile, shape)
-    recorded = read_visibilities(header)[1].reshape(shape) if _any_flag(content, flags) else None
-    return RawTiles(TiledVisibilities(words.view(np.complex64), (vis.starts - pad) // 8, vis.tile), recorded, samples)
+
+    def __init__(self, header: SubbandHeader) -> None:
+        self.header = header
+        self._local = threading.local()
+        with open_raw(header.path) as file:
+            found = {name: _find_tiling(file[f"Data/{name}"], header) for name in _DTYPES}
+        tilings = {name: tiling for name, tiling in found.items() if tiling is not None}
+        self._tilings = tilings if len(tilings) == len(found) else {}
+        self._descriptor = os.open(header.path, os.O_RDONLY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+    def read(self, start: int = 0, stop: int | None = None) -> RawTiles:
+        """Integrations ``start`` to ``stop``: by the chunk index if the layout allows, else through the library."""
+        header = self.header
+        times = slice(start, header.n_times if stop is None else stop)
+        row, end = times.start * header.n_baselines, times.stop * header.n_baselines
+        shape = (end - row, header.n_channels, len(header.polarizations))
+        blocks = {name: self._block(name, row, end) for name in _DTYPES} if self._tilings else {}
+        if not blocks or any(block is None for block in blocks.values()):
+            return _read_through_library(header, times, shape)
+        flat, starts = self._words("visdata", *blocks["visdata"])  # type: ignore[misc]
+        tile = self._tilings["visdata"].tile
+        visibilities = TiledVisibilities(flat, starts, tile, row % tile[0])
+        flat, starts = self._words("nsamples", *blocks["nsamples"])  # type: ignore[misc]
+        tile = self._tilings["nsamples"].tile
+        nsamples = mean_of_rows(flat, starts, tile, shape, first_row=row % tile[0])
+        recorded = None
+        if self._any_flag(*blocks["flags"]):  # type: ignore[misc]
+            recorded = read_visibilities(header, times=times)[1].reshape(shape)
+        return RawTiles(visibilities, recorded, nsamples)
+
+    def _block(self, name: str, row: int, end: int) -> tuple[Bytes, Ints] | None:
+        """Bytes that hold all chunks of some rows, and where they start; None if they are strewn or misaligned."""
+        tiling = self._tilings[name]
+        starts = tiling.rows(row, end)
+        first, length = int(starts.min()), int(starts.max()) + tiling.size - int(starts.min())
+        if length > _MOST_WASTE * tiling.size * starts.size or np.any((starts - first) % _DTYPES[name](0).itemsize):
+            return None
+        return self._read(name, first, length), starts - first
+
+    def _read(self, name: str, first: int, length: int) -> Bytes:
+        """Read into this thread's own buffer, which is used again (touching fresh memory costs as much as reading)."""
+        buffers: dict[str, Bytes] = self._local.__dict__
+        buffer = buffers.get(name)
+        if buffer is None or len(buffer) < length:
+            buffer = buffers[name] = np.empty(-(-length // _WORD) * _WORD, np.uint8)
+        done = 0
+        while done < length:
+            got = os.preadv(self._descriptor, [buffer.data[done:length]], first + done)
+            if got == 0:
+                raise CorruptInputError(
+                    f"ends at byte {first + done} now: it shrank while it was read",
+                    path=self.header.path,
+                    cure="let the copy finish, then retry",
+                )
+            done += got
+        return buffer
+
+    @staticmethod
+    def _words(name: str, content: Bytes, starts: Ints) -> tuple[npt.NDArray[Any], Ints]:
+        size = _DTYPES[name](0).itemsize
+        return content[: len(content) // size * size].view(_DTYPES[name]), starts // size
+
+    def _any_flag(self, content: Bytes, starts: Ints) -> bool:
+        size = self._tilings["flags"].size
+        return any(content[start : start + size].any() for start in starts.flat)
 
 
-def _find_tiling(dataset: h5py.Dataset, path: Path) -> _Tiling | None:
-    """Where a dataset's chunks lie; None if the library must decode it (filters, a layout without chunks)."""
-    if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters():
+def _find_tiling(dataset: h5py.Dataset, header: SubbandHeader) -> _Tiling | None:
+    """Where a dataset's chunks lie; None if the library must decode it (filters, another type, no chunks)."""
+    name = dataset.name.rsplit("/", 1)[1]
+    if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters() or dataset.dtype != _DTYPES[name]:
         return None
     rows, _, channels, pols = dataset.chunks
     n_row, _, n_channel, n_pol = dataset.shape
@@ -82,32 +154,16 @@ def _find_tiling(dataset: h5py.Dataset, path: Path) -> _Tiling | None:
 
     dataset.id.chunk_iter(note)
     if np.any(starts < 0):
-        missing = int((starts < 0).sum())
         raise CorruptInputError(
-            f"{missing} of {starts.size} tiles of {dataset.name} were never written",
-            path=path,
+            f"{int((starts < 0).sum())} of {starts.size} tiles of {dataset.name} were never written",
+            path=header.path,
             cure="copy it again from its node",
         )
-    return _Tiling(starts, (rows, channels, pols))
+    return _Tiling(starts, (rows, channels, pols), rows * channels * pols * dataset.dtype.itemsize)
 
 
-def _map_file(path: Path, size: int) -> Bytes:
-    with path.open("rb") as handle:
-        if path.stat().st_size != size:
-            raise CorruptInputError("changed its size while it was read", path=path, cure="let the copy finish, retry")
-        mapped = mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
-    mapped.madvise(mmap.MADV_WILLNEED)
-    return np.frombuffer(mapped, dtype=np.uint8)
-
-
-def _any_flag(content: Bytes, flags: _Tiling) -> bool:
-    size = int(np.prod(flags.tile))
-    return any(content[start : start + size].any() for start in flags.starts.flat)
-
-
-def _read_through_library(header: SubbandHeader) -> RawTiles:
-    visibilities, flags, nsamples = read_visibilities(header)
-    shape = (header.n_blts, header.n_channels, len(header.polarizations))
+def _read_through_library(header: SubbandHeader, times: slice, shape: tuple[int, int, int]) -> RawTiles:
+    visibilities, flags, nsamples = read_visibilities(header, times=times)
     recorded = flags.reshape(shape) if flags.any() else None
-    means = nsamples.reshape(header.n_blts, -1).mean(axis=1, dtype=np.float64)
+    means = nsamples.reshape(shape[0], -1).mean(axis=1, dtype=np.float64)
     return RawTiles(TiledVisibilities.from_array(visibilities.reshape(shape)), recorded, means)

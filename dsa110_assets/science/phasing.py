@@ -97,12 +97,14 @@ def antenna_phasors(positions_m: Floats, shift: Floats, frequencies_hz: Floats) 
 
 
 @njit(nogil=True, cache=True)
-def _rephase_tiles(raw, starts, tile, phasors, ends, order, reverse, out, flags):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _rephase_tiles(raw, starts, tile, phasors, ends, order, reverse, rows, out, flags):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     tile_rows, tile_channels, tile_pols = tile
     ant1, ant2 = ends
     destination, swapped = order
+    first_row, first_channel = rows
     n_baseline = ant1.size
-    n_row, n_channel, n_pol = out.shape
+    n_row, _, n_pol = out.shape
+    n_channel = phasors.shape[2]
     factor = np.empty(n_channel, np.complex64)
     n_bad = 0
     for row in range(n_row):
@@ -114,8 +116,8 @@ def _rephase_tiles(raw, starts, tile, phasors, ends, order, reverse, out, flags)
         for c in range(n_channel):
             factor[c] = np.conj(p1[c]) * p2[c]
         to = time * n_baseline + destination[baseline]
-        tile_row = row // tile_rows
-        inside = (row - tile_row * tile_rows) * tile_channels
+        tile_row = (row + first_row) // tile_rows
+        inside = (row + first_row - tile_row * tile_rows) * tile_channels
         nothing = np.float32(0.0)
         for k in range(starts.shape[1]):
             c0 = k * tile_channels
@@ -125,9 +127,11 @@ def _rephase_tiles(raw, starts, tile, phasors, ends, order, reverse, out, flags)
                 for c in range(c0, c1):
                     value = raw[at + (c - c0) * tile_pols] * factor[c]
                     nothing += np.float32(0.0) * (value.real + value.imag)
-                    out[to, n_channel - 1 - c if reverse else c, p] = value if swap else np.conj(value)
+                    c_out = first_channel + (n_channel - 1 - c if reverse else c)
+                    out[to, c_out, p] = value if swap else np.conj(value)
         if nothing != 0.0:  # a value that is not finite turns 0 x value into NaN
-            n_bad += _clear_bad(out[to], flags[to])
+            own = slice(first_channel, first_channel + n_channel)
+            n_bad += _clear_bad(out[to, own], flags[to, own])
     return n_bad
 
 
@@ -155,11 +159,14 @@ class TiledVisibilities:
         Index in ``flat`` of each tile's first value.
     tile : (rows, channels, polarisations)
         Shape of a tile; values within run in that order, polarisation fastest.
+    first_row
+        Row of the first tile that is row 0 here.
     """
 
     flat: Visibilities
     starts: Ints
     tile: tuple[int, int, int]
+    first_row: int = 0
 
     @classmethod
     def from_array(cls, visibilities: Visibilities) -> "TiledVisibilities":
@@ -180,6 +187,7 @@ def rephase(
     reverse_channels: bool,
     out: Visibilities,
     flags: Bools,
+    first_channel: int = 0,
 ) -> int:
     """Conjugate, rephase and reorder raw visibilities into rows of a Measurement Set (formula above).
 
@@ -197,30 +205,41 @@ def rephase(
         From :func:`order_baselines`.
     reverse_channels
         Whether ``raw`` descends in frequency.
-    out : (n_time * n_baseline, n_channel, n_pol) complex64
+    out : (n_time * n_baseline, n_channel or more, n_pol) complex64
         Written: time-major rows, channels ascending; a value that is not finite becomes 0.
     flags : same shape, bool
         Set to True where the raw value was not finite; otherwise left alone.
+    first_channel
+        Where the channels of ``raw`` begin in ``out`` and ``flags``.
 
     Returns
     -------
     int
         Number of values that were not finite.
     """
-    if out.shape != flags.shape or out.shape[0] != phasors.shape[0] * len(antenna1) or out.shape[1] != phasors.shape[2]:
+    n_channel = phasors.shape[2]
+    shape = (phasors.shape[0] * len(antenna1), n_channel, out.shape[2])
+    if out.shape != flags.shape or out.shape[0] != shape[0] or out.shape[1] < first_channel + n_channel:
         raise ShapeError(f"out {out.shape}, flags {flags.shape} and phasors {phasors.shape} do not fit")
-    n_tiles = tuple(-(-n // t) for n, t in zip(out.shape, raw.tile, strict=True))
-    if raw.starts.shape != n_tiles:
-        raise ShapeError(f"{raw.starts.shape} tiles of {raw.tile} do not cover {out.shape}")
+    _require_cover(raw.starts, raw.tile, raw.first_row, shape)
     ends, rows = (antenna1, antenna2), (order.destination, order.swapped)
-    return int(_rephase_tiles(raw.flat, raw.starts, raw.tile, phasors, ends, rows, reverse_channels, out, flags))
+    place = (raw.first_row, first_channel)
+    arguments = (raw.flat, raw.starts, raw.tile, phasors, ends, rows, reverse_channels, place, out, flags)
+    return int(_rephase_tiles(*arguments))
+
+
+def _require_cover(starts: Ints, tile: tuple[int, int, int], first_row: int, shape: tuple[int, int, int]) -> None:
+    wanted = (shape[0] + first_row, *shape[1:])
+    if starts.shape != tuple(-(-n // t) for n, t in zip(wanted, tile, strict=True)):
+        raise ShapeError(f"{starts.shape} tiles of {tile} do not cover {shape} from row {first_row}")
 
 
 @njit(nogil=True, cache=True)
-def _sum_tiles(flat, starts, tile, n_channel, n_pol, sums):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+def _sum_tiles(flat, starts, tile, first_row, shape, sums):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     tile_rows, tile_channels, tile_pols = tile
+    _, n_channel, n_pol = shape
     for row in range(sums.size):
-        i, inside = row // tile_rows, row % tile_rows
+        i, inside = (row + first_row) // tile_rows, (row + first_row) % tile_rows
         total = 0.0
         for c in range(n_channel):
             k = c // tile_channels
@@ -231,7 +250,12 @@ def _sum_tiles(flat, starts, tile, n_channel, n_pol, sums):  # type: ignore[no-u
 
 
 def mean_of_rows(
-    flat: npt.NDArray[np.float32], starts: Ints, tile: tuple[int, int, int], shape: tuple[int, int, int]
+    flat: npt.NDArray[np.float32],
+    starts: Ints,
+    tile: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    *,
+    first_row: int = 0,
 ) -> Floats:
     """Mean over channels and polarisations of each row of a tiled array (layout as in :class:`TiledVisibilities`).
 
@@ -242,14 +266,17 @@ def mean_of_rows(
     starts, tile
         Where tiles start in it, and their shape.
     shape
-        (n_row, n_channel, n_pol) of the whole array.
+        (n_row, n_channel, n_pol) of the array.
+    first_row
+        Row of the first tile that is the array's row 0.
 
     Returns
     -------
     (n_row,) float
     """
+    _require_cover(starts, tile, first_row, shape)
     sums = np.zeros(shape[0])
-    _sum_tiles(flat, starts, tile, shape[1], shape[2], sums)
+    _sum_tiles(flat, starts, tile, first_row, shape, sums)
     return sums / (shape[1] * shape[2])
 
 

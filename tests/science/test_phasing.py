@@ -167,8 +167,13 @@ def test_row_means_leave_the_padding_of_tiles_out() -> None:
     rng = np.random.default_rng(3)
     values = rng.random((7, 5, 2)).astype(np.float32)
     tiles = tiled(values.astype(np.complex64), (4, 2, 1), rng)
-    means = mean_of_rows(tiles.flat.real.copy(), tiles.starts, tiles.tile, values.shape)
+    flat = tiles.flat.real.copy()
+    means = mean_of_rows(flat, tiles.starts, tiles.tile, values.shape)
     np.testing.assert_allclose(means, values.mean(axis=(1, 2)), rtol=1e-6)
+    part = mean_of_rows(flat, tiles.starts[1:], tiles.tile, (2, 5, 2), first_row=1)
+    np.testing.assert_allclose(part, values[5:7].mean(axis=(1, 2)), rtol=1e-6)
+    with pytest.raises(ShapeError, match="do not cover"):
+        mean_of_rows(flat, tiles.starts, tiles.tile, (20, 5, 2))
 
 
 @given(
