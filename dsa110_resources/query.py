@@ -22,6 +22,7 @@ from dsa110_assets.science.schema import OPERATIONS, TABLES
 from dsa110_resources import views
 from dsa110_resources.archive import Archive
 from dsa110_resources.compaction import COMPACTED_TABLES, light_curve_files
+from dsa110_resources.errors import TransientError
 from dsa110_resources.parquet import list_partition_files
 
 log = logging.getLogger(__name__)

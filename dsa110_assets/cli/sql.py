@@ -50,8 +50,7 @@ def sql(
             prompt(session, output)
             return
         try:
-            for statement in statements_of(query if query is not None else sys.stdin.read()):
-                write_rows(session.execute(statement), output, sys.stdout)
+            run_script(session, query if query is not None else sys.stdin.read(), output, sys.stdout)
         except BrokenPipeError:  # `| head` has seen enough
             sys.stderr.close()
         except database_error() as error:
@@ -86,14 +85,16 @@ def database_error() -> type[Exception]:
     return duckdb.Error
 
 
-def statements_of(script: str) -> list[str]:
-    """Split a script into its statements."""
+def run_script(
+    session: ArchiveConnection, script: str, output: Format, stream: TextIO, *, max_rows: int | None = None
+) -> None:
+    """Run the statements of a script one after the other and write the rows of those that ask for rows."""
     import duckdb
 
-    try:
-        return [statement.query for statement in duckdb.extract_statements(script)]
-    except duckdb.Error:
-        return [script]  # executing it gives the error with its place
+    for statement in duckdb.extract_statements(script):
+        result = session.execute(statement.query)
+        if statement.expected_result_type == [duckdb.ExpectedResultType.QUERY_RESULT]:
+            write_rows(result, output, stream, max_rows=max_rows)
 
 
 def write_rows(
@@ -104,7 +105,7 @@ def write_rows(
     Parameters
     ----------
     result : duckdb.DuckDBPyConnection
-        After ``execute``; a statement without a result writes nothing.
+        After ``execute``.
     output : Format
         Table, CSV (header line, empty for null) or JSON (a list of objects, null for null and NaN).
     stream : TextIO
@@ -112,9 +113,7 @@ def write_rows(
     max_rows : int, optional
         Show no more rows than this (tables only).
     """
-    if not result.description:
-        return
-    names = [column[0] for column in result.description]
+    names = [column[0] for column in result.description or []]
     rows = _rows_of(result)
     if output is Format.CSV:
         writer = csv.writer(stream, lineterminator="\n")
@@ -140,8 +139,7 @@ def prompt(session: ArchiveConnection, output: Format) -> None:
             if text.startswith("\\"):
                 write_rows(session.execute(_of_command(text)), output, sys.stdout)
                 continue
-            for statement in statements_of(text):
-                write_rows(session.execute(statement), output, sys.stdout, max_rows=ROWS_AT_PROMPT)
+            run_script(session, text, output, sys.stdout, max_rows=ROWS_AT_PROMPT)
         except (database_error(), PlatformError) as error:
             print(f"error: {error}")
         except KeyboardInterrupt:
