@@ -94,6 +94,11 @@ class CasaSession:
         """CASA's own log file."""
         return (self._log_dir or self.workdir) / "casa.log"
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None when there is none."""
+        return self._process.pid if self._process is not None else None
+
     def run(self, task: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **parameters: Any) -> Any:
         """Run one task of ``casatasks`` and return its value (arrays as lists).
 
@@ -203,8 +208,10 @@ def run_casa_task(task: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, **paramete
 
 def casa_environment(inherited: Mapping[str, str], config: Path, home: Path, n_threads: int) -> dict[str, str]:
     """Environment of the child: CASA sees the generated configuration and an empty HOME, nothing of the user's."""
+    # compiling CASA's modules takes as long as importing them: let the child keep its bytecode
+    kept = {name: value for name, value in inherited.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **inherited,
+        **kept,
         "CASASITECONFIG": str(config),
         "HOME": str(home),
         "MPLCONFIGDIR": str(home),
