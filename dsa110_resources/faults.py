@@ -101,7 +101,7 @@ def parse_faults(specifications: Iterable[str], *, n_groups: int, seed: int) -> 
             raise PermanentError(f"cannot read the fault {text!r}", cure="write NAME[:GROUP[:SUBBAND]]") from None
         if group is None:
             group = 1 + k % (n_groups - 1) if n_groups > 1 else 0
-        drawn = int(seeded_generator(seed, "fault", kind, group).integers(1, N_SUBBANDS))
+        drawn = int(seeded_generator(seed, "fault", kind, abs(group)).integers(1, N_SUBBANDS))
         fault = Fault(kind, group, drawn if subband is None else subband, subband is not None)
         if not (0 <= fault.group < n_groups and 0 <= fault.subband < N_SUBBANDS):
             raise PermanentError(
