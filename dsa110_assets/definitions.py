@@ -9,6 +9,7 @@ from dsa110_assets.defs.gains import gain_table
 from dsa110_assets.defs.imaging import tile_image
 from dsa110_assets.defs.ingest import subband_group, subband_sensor
 from dsa110_assets.defs.measurement_sets import measurement_set
+from dsa110_assets.defs.photometry import photometry
 from dsa110_assets.defs.platform import Platform
 from dsa110_resources.settings import Settings, load_settings
 
@@ -17,6 +18,7 @@ ASSETS = (
     measurement_set,
     calibrated_visibilities,
     tile_image,
+    photometry,
     bandpass_tables,
     gain_table,
 )

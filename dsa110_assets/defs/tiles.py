@@ -16,7 +16,7 @@ TILES = tile_partitions(CAMPAIGN_START)
 HOURS = hour_partitions(CAMPAIGN_START)
 DAYS = day_partitions(CAMPAIGN_START)
 
-TILE_STAGES = ("subband_group", "measurement_set", "calibrated_visibilities", "tile_image")
+TILE_STAGES = ("subband_group", "measurement_set", "calibrated_visibilities", "tile_image", "photometry")
 """Assets of one group, in order."""
 
 
