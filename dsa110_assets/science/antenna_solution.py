@@ -12,6 +12,7 @@ from dsa110_assets.science.stefcal import solve_stefcal
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+_CLIP_ROUNDS = 4
 BAD_CHANNEL_RMS = 1.5
 """Residual rms over the median channel's above which a channel is interference."""
 Antennas = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -44,7 +45,7 @@ def measure_noise(
     """Noise factor of each antenna from the residuals, and the channels whose residuals are not noise.
 
     The residual power per sample of each baseline, averaged over the clean channels, is fitted by the rank-one model
-    ``r_ij = s_i s_j`` with medians, so that neither bad channels nor bad baselines spoil it.
+    ``r_ij = s_i s_j`` with outliers clipped, so that neither bad channels nor bad baselines spoil it.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def measure_noise(
 def fit_antenna_noise(
     baseline_noise: npt.NDArray[np.floating[Any]], antennas: Antennas, n_antenna: int
 ) -> npt.NDArray[np.float32]:
-    """Rank-one fit ``r_ij = s_i s_j`` by medians.
+    """Rank-one fit ``r_ij = s_i s_j``: least squares in the logarithms, outliers clipped in rounds.
 
     Parameters
     ----------
@@ -101,20 +102,30 @@ def fit_antenna_noise(
     n_pol = baseline_noise.shape[1]
     noise = np.full((n_antenna, n_pol), np.nan, np.float32)
     cross = antennas[0] != antennas[1]
-    i, j = antennas[0][cross], antennas[1][cross]
     for p in range(n_pol):
-        square = np.full((n_antenna, n_antenna), np.nan)
-        square[i, j] = square[j, i] = baseline_noise[cross, p]
-        square[square <= 0] = np.nan
-        known = np.isfinite(square).any(axis=1)
-        if not known.any():
-            continue
-        matrix = square[np.ix_(known, known)]
-        s = np.full(len(matrix), np.sqrt(np.nanmedian(matrix)))
-        for _ in range(12):
-            s = np.sqrt(s * np.nanmedian(matrix / s[None, :], axis=1))
-        noise[known, p] = s
+        use = cross & (baseline_noise[:, p] > 0)
+        i, j = antennas[0][use], antennas[1][use]
+        values = np.log(baseline_noise[use, p].astype(np.float64))
+        weight = np.ones(len(values))
+        for _ in range(_CLIP_ROUNDS):
+            solution = _solve_log_noise(values, weight, i, j, n_antenna)
+            residual = values - solution[i] - solution[j]
+            scale = 1.4826 * np.median(np.abs(residual)) if len(residual) else 0.0
+            weight = (np.abs(residual) <= max(3.0 * scale, 1e-6)).astype(np.float64)
+        known = np.bincount(i, minlength=n_antenna) + np.bincount(j, minlength=n_antenna) > 0
+        noise[known, p] = np.exp(solution[known])
     return noise
+
+
+def _solve_log_noise(
+    values: Floats, weight: Floats, i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], n_antenna: int
+) -> Floats:
+    matrix = np.zeros((n_antenna, n_antenna))
+    np.add.at(matrix, (i, j), weight)
+    matrix += matrix.T
+    matrix[np.diag_indices(n_antenna)] += matrix.sum(axis=1)
+    right = np.bincount(i, weight * values, n_antenna) + np.bincount(j, weight * values, n_antenna)
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0])
 
 
 def invert_noise(noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -172,10 +183,11 @@ def solve_antennas(
     gains, _ = solve_stefcal(
         sums.cross, sums.power, antennas, weight, start=start, phase_only=phase_only, reference=reference
     )
-    noise, bad = measure_noise(sums, gains, antennas)
+    noise, _ = measure_noise(sums, gains, antennas)
     gains, converged = solve_stefcal(
         sums.cross, sums.power, antennas, invert_noise(noise), start=gains, phase_only=phase_only, reference=reference
     )
+    noise, bad = measure_noise(sums, gains, antennas)
     converged &= ~bad
     return judge_solution(sums, antennas, gains, noise=noise, converged=converged, minimum=minimum)
 
