@@ -128,7 +128,8 @@ def solve_round(
     response, noise = where.primary_beam[solved], where.rms[solved]
     present = response * sources.flux_jy[solved]
     blend = _link_blends(where.x[solved], where.y[solved], options.blend_beams * residual.beam[0] / residual.cell_deg)
-    unknowns = _choose_unknowns(present, blend, sources, solved, noise, options)
+    expected_noise = _post_fit_noise(noise, residual.thermal_jyb)
+    unknowns = _choose_unknowns(present, blend, sources, solved, expected_noise, options)
     data = unknowns.project(read_band_limited(residual.image, where.x[solved], where.y[solved])[:3])
     offsets = (where.offset_x[solved], where.offset_y[solved])
     matrix = build_matrix(residual.psf, *offsets, unknowns)
@@ -136,7 +137,7 @@ def solve_round(
     before = present @ (unknowns.shares > 0)
     sigma = unknowns.first(noise)
     scale = np.concatenate([sigma, sigma[unknowns.moving], sigma[unknowns.moving]])
-    prior, expected = _prior(sources, solved, before, sigma, unknowns)
+    prior, expected = _prior(sources, solved, before, unknowns.first(expected_noise), unknowns)
     solution = solve_system(
         matrix, covariance * np.outer(scale, scale), data, prior, expected, n_blends=unknowns.n_blends
     )
@@ -146,6 +147,11 @@ def solve_round(
     change = _change_sigma(solution, after - before, unknowns)
     outcome = Round(where, solved, unknowns, solution, subtracted, after, step, change)
     return _updated(sources, outcome, response), outcome
+
+
+def _post_fit_noise(noise: Floats, thermal_jyb: float) -> Floats:
+    """Noise that the solve will leave: the rms of a first residual is mostly what the solve takes out."""
+    return np.minimum(noise, 1.5 * thermal_jyb) if np.isfinite(thermal_jyb) and thermal_jyb > 0 else noise
 
 
 def _link_blends(x: Floats, y: Floats, distance: float) -> npt.NDArray[np.int64]:
@@ -169,8 +175,9 @@ def _choose_unknowns(
     shares[np.arange(len(blend)), blend] = weight / np.bincount(blend, weight)[blend]
     bright = np.bincount(blend, present) > options.position_snr * np.bincount(blend, noise) / np.bincount(blend)
     new = np.bincount(blend, sources.is_new[solved]) > 0
-    held = np.bincount(blend, sources.prior_pixels[solved] == 0.0) > 0
-    return Unknowns(shares, np.flatnonzero((bright | new) & ~held))
+    moved = np.bincount(blend, np.any(sources.shift[:, solved] != 0, axis=0)) > 0
+    held = np.bincount(blend, ~sources.may_move[solved]) > 0
+    return Unknowns(shares, np.flatnonzero((bright | new | moved) & ~held))
 
 
 def _prior(

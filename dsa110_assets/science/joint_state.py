@@ -43,6 +43,8 @@ class Sources:
         Standard deviation of that shift per axis, pixels; 0 holds the position.
     is_new : (n,) bool
         Found in a residual.
+    may_move : (n,) bool
+        Gets position terms when it is bright enough.
     """
 
     listed: Components
@@ -50,6 +52,7 @@ class Sources:
     shift: Floats
     prior_pixels: Floats
     is_new: npt.NDArray[np.bool_]
+    may_move: npt.NDArray[np.bool_]
 
     @classmethod
     def start(
@@ -70,7 +73,7 @@ class Sources:
             if error.shape not in ((), (n,)):
                 raise ShapeError(f"position_error_arcsec has shape {error.shape}, expected ({n},)")
         prior = np.broadcast_to(error / 3600.0 / residual.cell_deg, (n,)).astype(np.float64)
-        return cls(components, flux, np.zeros((2, n)), prior, np.zeros(n, np.bool_))
+        return cls(components, flux, np.zeros((2, n)), prior, np.zeros(n, np.bool_), prior > 0.0)
 
     def __len__(self) -> int:
         return len(self.listed)
@@ -98,4 +101,20 @@ class Sources:
             np.concatenate([self.shift, np.zeros((2, n))], axis=1),
             np.concatenate([self.prior_pixels, prior]),
             np.concatenate([self.is_new, np.ones(n, np.bool_)]),
+            np.concatenate([self.may_move, np.ones(n, np.bool_)]),
         )
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> Sources:
+        """The sources of a mask."""
+        return Sources(
+            self.listed.select(mask),
+            self.flux_jy[mask],
+            self.shift[:, mask],
+            self.prior_pixels[mask],
+            self.is_new[mask],
+            self.may_move[mask],
+        )
+
+    def settled(self) -> Sources:
+        """The same, where only what has moved may move."""
+        return replace(self, may_move=self.may_move & np.any(self.shift != 0, axis=0))
