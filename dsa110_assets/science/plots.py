@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 THUMBNAIL_PIXELS = 900
 """Longest side of the image in a preview, pixels."""
 _ZOOM_ARCMIN = 12.0
+_TICKS_MJY = (-100, -30, -10, -3, -1, -0.3, 0, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 
 def shrink_image(image: npt.NDArray[np.floating], longest: int) -> tuple[npt.NDArray[np.float32], int]:
@@ -75,7 +76,7 @@ def render_thumbnail(
     rms = rms_jyb if np.isfinite(rms_jyb) and rms_jyb > 0 else 1e-3
     small, factor = shrink_image(image, THUMBNAIL_PIXELS)
     low, high = stretch_limits(image, rms)
-    norm = AsinhNorm(linear_width=3e3 * rms, vmin=1e3 * low, vmax=1e3 * high)
+    norm = AsinhNorm(linear_width=6e3 * rms, vmin=1e3 * low, vmax=1e3 * high)
     figure = Figure(figsize=(10.5, 8.0), dpi=100, layout=None)
     canvas = FigureCanvasAgg(figure)
     axes = WCSAxes(figure, [0.08, 0.08, 0.76, 0.84], wcs=wcs[::factor, ::factor] if factor > 1 else wcs)
@@ -89,6 +90,9 @@ def render_thumbnail(
         axes.scatter(*marks_deg, transform=axes.get_transform("icrs"), s=30, edgecolor="cyan", facecolor="none", lw=0.5)
     bar = figure.colorbar(shown, cax=figure.add_axes((0.87, 0.08, 0.02, 0.52)))
     bar.set_label("mJy/beam")
+    bar.set_ticks([tick for tick in _TICKS_MJY if 1e3 * low <= tick <= 1e3 * high])
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.minorticks_off()
     _draw_close_up(figure, image, wcs, norm=norm, beam=beam)
     out = BytesIO()
     canvas.print_png(out)
