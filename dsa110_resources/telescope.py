@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,13 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from dsa110_assets.science.instrument import GROUP_SPACING_S, GROUPS_PER_RESTART, INTEGRATION_S, N_SUBBANDS
+from dsa110_assets.science.instrument import (
+    GROUP_SPACING_S,
+    GROUPS_PER_RESTART,
+    INTEGRATION_S,
+    N_SUBBANDS,
+    array_configuration,
+)
 from dsa110_assets.science.simulation_campaign import Campaign, plan_campaign
 from dsa110_assets.science.simulation_group import GroupSimulator
 from dsa110_assets.science.simulation_options import SimulationOptions
@@ -19,6 +26,7 @@ from dsa110_assets.science.simulation_schedule import PlannedGroup, skew_names
 from dsa110_assets.science.subbands import group_id_of
 from dsa110_assets.science.wander import seeded_generator
 from dsa110_resources.catalogues import read_component_catalogue
+from dsa110_resources.errors import DiskFullError
 from dsa110_resources.faults import (
     Fault,
     damage_file,
@@ -39,6 +47,10 @@ from dsa110_resources.uvh5_writer import RawHeader, write_subband
 
 logger = logging.getLogger(__name__)
 
+BYTES_PER_SAMPLE = 13
+"""complex64 + float32 nsamples + one flag."""
+BYTES_PER_ROW = 44
+"""uvw, time, integration and antennas in the header."""
 PACIFIC_DAYS = -8.0 / 24.0
 """``history`` tells local time at the observatory."""
 
@@ -97,6 +109,7 @@ def simulate(options: SimulationOptions, out_dir: Path, *, pace: Pace | None = N
     SimulatedObservation
     """
     out_dir.mkdir(parents=True, exist_ok=True)
+    require_space(options, out_dir)
     catalogue = None if options.catalogue is None else read_component_catalogue(options.catalogue)
     faults = parse_faults(options.faults, n_groups=options.n_groups * options.n_days, seed=options.seed)
     campaign = plan_campaign(options, catalogue, disturb=lambda groups: disturb_schedule(groups, faults))
@@ -114,6 +127,28 @@ def simulate(options: SimulationOptions, out_dir: Path, *, pace: Pace | None = N
             groups.append((group_id, paths))
             logger.info("wrote group %s: %d files, %d sources", group_id, len(paths), len(simulator.sources))
     return SimulatedObservation(groups, truth.directory, catalogue_path, nvss_path)
+
+
+def require_space(options: SimulationOptions, out_dir: Path) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises
+    ------
+    DiskFullError
+        If less is free than the campaign will write.
+    """
+    array = array_configuration(options.array)
+    n_antennas = len(array.antenna_order)
+    n_rows = n_antennas * (n_antennas + 1) // 2 * array.n_integrations
+    group = N_SUBBANDS * n_rows * (BYTES_PER_ROW + BYTES_PER_SAMPLE * array.n_channels * 2)
+    need = options.n_groups * options.n_days * group
+    free = shutil.disk_usage(out_dir).free
+    if need > free:
+        raise DiskFullError(
+            f"{need / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free",
+            path=out_dir,
+            cure="free space, or simulate fewer groups or the small array",
+        )
 
 
 class Observer:

@@ -48,7 +48,7 @@ def simulate(
             n_days=days,
             restart_cadence=restarts,
             catalogue=catalogue,
-            faults=tuple(f for f in faults.split(",") if f.strip()),
+            faults=faults,
             seed=seed,
             sky=SkyOptions(**read_assignments(sky)),
             instrument=InstrumentOptions(**read_assignments(instrument)),
@@ -62,7 +62,7 @@ def simulate(
 
 
 def read_assignments(texts: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` texts as a dictionary; a comma makes a list.
+    """``KEY=VALUE`` texts as a dictionary; the options' own validators read the values.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_assignments(texts: list[str]) -> dict[str, Any]:
         key, separator, value = text.partition("=")
         if not separator:
             raise ScienceError(f"{text!r} is not KEY=VALUE")
-        values[key.strip()] = [v for v in value.split(",") if v] if "," in value else value.strip()
+        values[key.strip()] = value.strip()
     return values
 
 

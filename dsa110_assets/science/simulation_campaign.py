@@ -1,7 +1,7 @@
 """A campaign to simulate: the sky, the groups to observe and the telescope that observes them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -157,11 +157,12 @@ def _draw_sky(options: SimulationOptions, region: Region) -> TrueSky:
 
 
 def _catalogue_sky(catalogue: Components, target: Components | None) -> TrueSky:
-    """The catalogue as the whole sky; the source whose transit was asked for joins it if it is not there."""
-    sky = steady_sky(catalogue)
+    """The catalogue as the whole sky; the source whose transit was asked for is its calibrator and joins if absent."""
     if target is None:
-        return sky
+        return steady_sky(catalogue)
     distance = separation_deg(catalogue.ra_deg, catalogue.dec_deg, target.ra_deg, target.dec_deg)
-    if np.any(distance < _SAME_SOURCE_DEG):
-        return sky
-    return steady_sky(concatenate([target, catalogue]))
+    if not np.any(distance < _SAME_SOURCE_DEG):
+        catalogue = concatenate([target, catalogue])
+        distance = np.concatenate([[0.0], distance])
+    sky = steady_sky(catalogue)
+    return replace(sky, kind=np.where(distance < _SAME_SOURCE_DEG, "calibrator", sky.kind))

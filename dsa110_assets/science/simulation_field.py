@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from dsa110_assets.science.calibrators import calibrator_component, read_calibrators
 from dsa110_assets.science.components import Components, concatenate
+from dsa110_assets.science.errors import UnknownSourceError
 from dsa110_assets.science.geometry import separation_deg
 from dsa110_assets.science.simulation_options import SkyOptions
 from dsa110_assets.science.sky import Lens, TrueSky, iau_name
@@ -170,8 +171,16 @@ def make_variable(sky: TrueSky, region: Region, options: SkyOptions, *, mid_mjd:
         Middle of the simulated span, MJD.
     seed
         Of the campaign.
+
+    Raises
+    ------
+    UnknownSourceError
+        If a source to be lensed is not on the sky.
     """
     kind, names = sky.kind.copy(), sky.components.source_id
+    absent = set(options.lensed) - set(names.tolist())
+    if absent:
+        raise UnknownSourceError(f"cannot lens {', '.join(sorted(absent))}: not on this sky")
     is_field = kind == "steady"
     distance = region.distance_deg(sky.components.ra_deg, sky.components.dec_deg)
     inner = np.where(is_field & (distance < HALF_POWER_RADIUS_DEG), sky.components.flux_jy, 0.0)

@@ -1,9 +1,18 @@
 """What to simulate: frozen options with their units."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
+
+
+def _split_text(value: object) -> object:
+    """``a,b`` of a command line as a list."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_text)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_split_text)]
 
 
 class SkyOptions(BaseModel, frozen=True, extra="forbid"):
@@ -20,7 +29,7 @@ class SkyOptions(BaseModel, frozen=True, extra="forbid"):
     n_lensed: int | None = Field(default=None, ge=0)
     """Field sources that a plasma lens crosses, the brightest within the half-power beam first; None: 1 if the
     campaign lasts 20 days or more (an event needs weeks), else 0."""
-    lensed: tuple[str, ...] = ()
+    lensed: Names = ()
     """Names of sources to lens besides."""
     lens_strength: float = Field(default=5.0, gt=0.0)
     """Clegg, Fey & Lazio's alpha at 1.405 GHz, proportional to nu^-2."""
@@ -65,7 +74,7 @@ class InstrumentOptions(BaseModel, frozen=True, extra="forbid"):
     """rms residual delay of the antennas, ns."""
     delay_xy_ns: float = Field(default=1.5, ge=0.0)
     """rms delay between the polarisations, ns."""
-    rogue_delays_ns: tuple[float, ...] = (-199.0,)
+    rogue_delays_ns: Numbers = (-199.0,)
     """Delays of as many antennas that were set up wrongly, ns."""
     flux_drift_day: float = Field(default=0.02, ge=0.0)
     """rms of the array-wide flux scale over days (periods of 2-20 d)."""
@@ -102,7 +111,7 @@ class SimulationOptions(BaseModel, frozen=True, extra="forbid"):
     """True: the file names of a group differ as measured; False: all alike."""
     catalogue: Path | None = None
     """Catalogue CSV that is the whole sky; None: a sky from the NVSS counts with the known calibrators."""
-    faults: tuple[str, ...] = ()
+    faults: Names = ()
     """Failures by name, ``NAME[:GROUP[:SUBBAND]]`` (see :mod:`dsa110_resources.faults`)."""
     seed: int = Field(default=1, ge=0)
     """Everything random follows from it: sky, gains, noise, RFI, faults."""

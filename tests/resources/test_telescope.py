@@ -1,5 +1,7 @@
 """The simulated telescope on disk: what a pipeline would find, against the truth beside it."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from dsa110_assets.science.instrument import array_configuration
 from dsa110_assets.science.simulation_options import InstrumentOptions, SimulationOptions, SkyOptions
 from dsa110_assets.science.simulation_schedule import apparent_dec_deg
 from dsa110_resources.catalogues import read_component_catalogue, write_component_catalogue
+from dsa110_resources.errors import DiskFullError
 from dsa110_resources.telescope import Pace, simulate
 
 SMALL = array_configuration("small")
@@ -220,3 +223,11 @@ def test_watch_publishes_groups_in_scaled_time(tmp_path):
     group_s = 8 * 12.884903
     assert published[1][0] == pytest.approx(group_s / 60.0, rel=1e-3)
     assert now[0] == pytest.approx((309.2377 + group_s) / 60.0, rel=1e-3)
+
+
+def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr("dsa110_resources.telescope.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DiskFullError, match=r"2\.3 GB are needed and 1\.0 GB are free"):
+        simulate(SimulationOptions(array="full"), tmp_path)
+    assert not list(tmp_path.iterdir())
