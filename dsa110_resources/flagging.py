@@ -23,10 +23,11 @@ from dsa110_assets.science.flagging import (
     find_dead_receptors,
     measure_fractions,
 )
+from dsa110_assets.science.flagging_baseline import find_baseline_interference
 from dsa110_assets.science.flagging_kernels import Tally, combine_flags, measure_integration
 from dsa110_resources.casa import run_casa_task
 from dsa110_resources.casacore_tables import open_table
-from dsa110_resources.measurement_set import Layout, open_ms, read_layout, rewriting
+from dsa110_resources.measurement_set import Layout, iter_times, open_ms, read_layout, rewriting
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,9 @@ def flag_measurement_set(ms: Path, *, options: FlaggingOptions) -> FlagReport:
 
 def run_strategy(layout: Layout, options: FlaggingOptions) -> None:
     """Add the flags of a per-baseline strategy to FLAG; the caller holds the Measurement Set."""
-    if options.strategy == "aoflagger":
+    if options.strategy == "baseline":
+        _flag_baselines(layout, options)
+    elif options.strategy == "aoflagger":
         from dsa110_resources.aoflagger import run_aoflagger
 
         run_aoflagger(layout.path, timeout_s=options.timeout_s)
@@ -124,6 +127,28 @@ def run_strategy(layout: Layout, options: FlaggingOptions) -> None:
             flagbackup=False,
             timeout_s=options.timeout_s,
         )
+
+
+def _flag_baselines(layout: Layout, options: FlaggingOptions) -> None:
+    """Run our own per-baseline detector on top of FLAG; amplitudes of the whole group are held (0.7 GB for full)."""
+    shape = layout.n_baselines, layout.n_times, layout.n_channels, len(layout.polarizations)
+    amplitude, flags = np.empty(shape, np.float32), np.empty(shape, dtype=bool)
+    for times, block in iter_times(layout, ("DATA", "FLAG"), block=BLOCK_TIMES):
+        np.abs(block["DATA"].swapaxes(0, 1), out=amplitude[:, times])
+        flags[:, times] = block["FLAG"].swapaxes(0, 1)
+    cross = np.flatnonzero(~layout.autocorrelations)
+    shares = [slice(int(part[0]), int(part[-1]) + 1) for part in np.array_split(cross, 16 * _n_threads()) if len(part)]
+    with ThreadPoolExecutor(_n_threads()) as pool:
+        futures = [
+            pool.submit(find_baseline_interference, amplitude[s], flags[s], options.base_threshold, options.rank_eta)
+            for s in shares
+        ]
+        for future in futures:
+            future.result()
+    with open_ms(layout, write=True) as opened:
+        for start in range(0, layout.n_times, BLOCK_TIMES):
+            times = slice(start, min(start + BLOCK_TIMES, layout.n_times))
+            opened.write("FLAG", flags[:, times].swapaxes(0, 1), times=times)
 
 
 def _survey_data(layout: Layout) -> _Survey:
