@@ -20,6 +20,7 @@ from dsa110_resources.errors import TransientError
 from dsa110_resources.parquet import ARROW_TYPES
 
 UNIX_EPOCH_MJD = 40587.0
+CONNECT_TIMEOUT_S = 10
 _MJD_LIMIT = 1.0e6
 """A bare number stored as a time is an MJD below this, Unix seconds above."""
 
@@ -45,10 +46,10 @@ def read_operations_table(url: str, table: str) -> pa.Table | None:
     TransientError
         When the database cannot be reached.
     """
-    address = sa.make_url(url)
+    address = _address(url)
     if _is_absent(address):
         return None
-    engine = sa.create_engine(address, poolclass=sa.pool.NullPool)
+    engine = _engine(address)
     try:
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table(table):
@@ -67,10 +68,10 @@ def read_operations_table(url: str, table: str) -> pa.Table | None:
 
 def list_operations_tables(url: str) -> list[str]:
     """Names of the tables that the operations database has now (empty when there is no database yet)."""
-    address = sa.make_url(url)
+    address = _address(url)
     if _is_absent(address):
         return []
-    engine = sa.create_engine(address, poolclass=sa.pool.NullPool)
+    engine = _engine(address)
     try:
         return sorted(sa.inspect(engine).get_table_names())
     except SQLAlchemyError as error:
@@ -82,6 +83,17 @@ def list_operations_tables(url: str) -> list[str]:
         engine.dispose()
 
 
+def _address(url: str) -> sa.URL:
+    address = sa.make_url(url)
+    is_bare = address.drivername in {"postgres", "postgresql"}
+    return address.set(drivername="postgresql+psycopg2") if is_bare else address
+
+
+def _engine(address: sa.URL) -> sa.Engine:
+    limits = {} if address.get_backend_name() == "sqlite" else {"connect_timeout": CONNECT_TIMEOUT_S}
+    return sa.create_engine(address, poolclass=sa.pool.NullPool, connect_args=limits)
+
+
 def _is_absent(address: sa.URL) -> bool:
     """Whether it is an SQLite file that does not exist (opening it would create it)."""
     if address.get_backend_name() != "sqlite" or not address.database or address.database == ":memory:":
@@ -90,10 +102,27 @@ def _is_absent(address: sa.URL) -> bool:
 
 
 def _arrow_table(table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pa.Table:
-    declared = {column.name: column.dtype for column in OPERATIONS[table].columns} if table in OPERATIONS else {}
+    declared = _declared_types(table)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     arrays = [_array(declared.get(name), values) for name, values in zip(names, columns, strict=True)]
     return pa.Table.from_arrays(arrays, names=list(names))
+
+
+def _declared_types(table: str) -> dict[str, str]:
+    """Logical types of the columns that the schema, or else the database's own declaration, knows."""
+    from dsa110_resources.operations.engine import UtcDateTime
+    from dsa110_resources.operations.schema import METADATA
+
+    types: dict[str, str] = {}
+    if table in METADATA.tables:
+        for column in METADATA.tables[table].columns:
+            if isinstance(column.type, UtcDateTime):
+                types[column.name] = "timestamp"
+            elif isinstance(column.type, sa.Boolean):
+                types[column.name] = "bool"
+    if table in OPERATIONS:
+        types |= {column.name: column.dtype for column in OPERATIONS[table].columns}
+    return types
 
 
 def _array(dtype: str | None, values: Iterable[Any]) -> pa.Array:
