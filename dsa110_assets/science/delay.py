@@ -16,6 +16,8 @@ ROGUE_NS = 50.0
 """An antenna farther than this from the array's plane has a wrong cable or correlator delay (DECISIONS 12)."""
 _PADDING = 8
 _MIN_CHANNELS = 4
+_REFINEMENTS = 4
+_BATCH = 32
 _TRIALS = 400
 _RCOND = 1e-3  # antennas in one line leave the gradient across it undetermined: it is then 0, not noise
 
@@ -87,33 +89,34 @@ def measure_delays(
     """
     if gains.shape != flags.shape or gains.shape[1] != len(frequencies_hz):
         raise ShapeError(f"gains {gains.shape}, flags {flags.shape}, {len(frequencies_hz)} frequencies")
-    spacing = float(np.min(np.diff(frequencies_hz)))
-    slot = np.round((frequencies_hz - frequencies_hz[0]) / spacing).astype(np.int64)
-    length = int(2 ** np.ceil(np.log2(_PADDING * (slot[-1] + 1))))
     unit = np.where(flags | (gains == 0), 0.0, np.exp(1j * np.angle(gains)))
+    antenna, pol = np.nonzero(np.sum(unit != 0, axis=1) >= _MIN_CHANNELS)
     delays = np.full((gains.shape[0], gains.shape[2]), np.nan)
     coherence = np.zeros_like(delays)
-    for a, p in np.argwhere(np.sum(unit != 0, axis=1) >= _MIN_CHANNELS):
-        delays[a, p], coherence[a, p] = _measure_delay(unit[a, :, p], frequencies_hz, slot, spacing, length)
+    for start in range(0, len(antenna), _BATCH):
+        some = (antenna[start : start + _BATCH], pol[start : start + _BATCH])
+        delays[some], coherence[some] = _measure_delays(unit[some[0], :, some[1]], frequencies_hz)
     return delays, coherence
 
 
-def _measure_delay(
-    unit: npt.NDArray[np.complex128], frequencies_hz: Floats, slot: npt.NDArray[np.int64], spacing: float, length: int
-) -> tuple[float, float]:
-    padded = np.zeros(length, np.complex128)
-    padded[slot] = unit
-    peak = int(np.argmax(np.abs(np.fft.fft(padded))))
-    tau = np.fft.fftfreq(length, spacing)[peak]
-    offset = frequencies_hz - frequencies_hz.mean()
+def _measure_delays(unit: npt.NDArray[np.complex128], frequencies_hz: Floats) -> tuple[Floats, Floats]:
+    """Delays (ns) and coherence of receptors, ``unit`` being (n, n_chan) with 0 where there is nothing."""
+    spacing = float(np.min(np.diff(frequencies_hz)))
+    slot = np.round((frequencies_hz - frequencies_hz[0]) / spacing).astype(np.int64)
+    length = int(2 ** np.ceil(np.log2(_PADDING * (slot[-1] + 1))))
+    padded = np.zeros((len(unit), length), np.complex128)
+    padded[:, slot] = unit
+    tau = np.fft.fftfreq(length, spacing)[np.argmax(np.abs(np.fft.fft(padded, axis=1)), axis=1)]
     used = unit != 0
-    for _ in range(4):
-        rest = unit * np.exp(-2j * np.pi * offset * tau)
-        phase = np.angle(rest[used] * np.conj(np.sum(rest)))
-        centred = offset[used] - offset[used].mean()
-        tau += float(np.sum(centred * phase) / np.sum(centred**2)) / (2 * np.pi)
-    final = np.abs(np.sum(unit * np.exp(-2j * np.pi * offset * tau))) / np.count_nonzero(used)
-    return 1e9 * tau, float(final)
+    number = used.sum(axis=1)
+    offset = frequencies_hz - frequencies_hz.mean()
+    centred = np.where(used, offset - (used @ offset / number)[:, None], 0.0)
+    for _ in range(_REFINEMENTS):
+        rest = unit * np.exp(-2j * np.pi * offset * tau[:, None])
+        phase = np.angle(rest * np.conj(np.sum(rest, axis=1, keepdims=True)))
+        tau = tau + np.sum(centred * phase, axis=1) / np.sum(centred**2, axis=1) / (2 * np.pi)
+    final = np.abs(np.sum(unit * np.exp(-2j * np.pi * offset * tau[:, None]), axis=1)) / number
+    return 1e9 * tau, final
 
 
 def east_north_m(positions_itrf_m: Floats) -> Floats:
