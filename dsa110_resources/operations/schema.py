@@ -179,7 +179,7 @@ candidate_triage = sa.Table(
     sa.Column("candidate_id", sa.Text, nullable=False, index=True),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("note", sa.Text),
-    sa.Column("decided_by", sa.Text, nullable=False),
-    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("when", UtcDateTime, nullable=False),
     _one_of("status", TRIAGE_STATUSES),
 )

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dsa110_resources.errors import PermanentError
-from dsa110_resources.operations.strips import STRIP_DEG, family_of
+from dsa110_resources.operations.strips import STRIP_DEG, family_of, order_index_of
 
 DEFAULT_WINDOWS_H = {"K": 24.0, "BP": 24.0, "G": 1.0, "FLUX": 24.0}
 """Validity either side of the observation by family, h."""
@@ -109,8 +109,9 @@ def validity_mjd(
     Raises
     ------
     PermanentError
-        If the times are in the wrong order.
+        If the type is unknown or the times are in the wrong order.
     """
+    order_index_of(table_type)
     if last_mjd < first_mjd:
         raise PermanentError(f"validity from {first_mjd} to {last_mjd} runs backwards", cure="give first before last")
     window = (DEFAULT_WINDOWS_H[family_of(table_type)] if window_h is None else window_h) / 24.0

@@ -19,8 +19,8 @@ class TriageEntry:
     candidate_id: str
     status: str
     note: str | None
-    decided_by: str
-    decided_at: datetime
+    who: str
+    when: datetime
 
 
 class Triage:
@@ -66,5 +66,5 @@ class Triage:
             return {row.candidate_id: TriageEntry(*row) for row in rows}
 
 
-_COLUMNS = ("candidate_id", "status", "note", "decided_by", "decided_at")
+_COLUMNS = ("candidate_id", "status", "note", "who", "when")
 _SELECTED = tuple(_T[name] for name in _COLUMNS)

@@ -67,8 +67,8 @@ def upgrade() -> None:
         sa.Column("candidate_id", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("note", sa.Text(), nullable=True),
-        sa.Column("decided_by", sa.Text(), nullable=False),
-        sa.Column("decided_at", UtcDateTime(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("when", UtcDateTime(), nullable=False),
         sa.CheckConstraint("status IN ('active', 'investigated', 'dismissed', 'confirmed')", name="ck_status"),
         sa.PrimaryKeyConstraint("id"),
     )
