@@ -1,6 +1,7 @@
 """SQL over the archive: the customer's names and queries, on empty and on filled stores."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,8 @@ import sqlalchemy as sa
 from dsa110_assets.science.schema import OPERATIONS, TABLES
 from dsa110_resources.archive import Archive
 from dsa110_resources.errors import TransientError
+from dsa110_resources.operations import OperationsStore
+from dsa110_resources.operations.schema import METADATA
 from dsa110_resources.tables import ArchiveConnection, connect, write_partition
 
 # The customer's column lists, retyped: each must exist as a table or view of that name.
@@ -224,6 +227,33 @@ def test_operations_tables_are_read_as_they_are_now(triaged: Archive) -> None:
         engine.dispose()
         assert connection.execute(query).fetchall()[0][1] == "failed"
         assert connection.execute("SELECT reason FROM rejected_files").fetchall() == [("truncated",)]
+
+
+def test_the_declared_operations_columns_are_those_of_the_database() -> None:
+    for name, schema in OPERATIONS.items():
+        assert set(schema.names) - set(METADATA.tables[name].columns.keys()) == set(), name
+
+
+def test_the_platforms_own_operations_database_is_read(filled: Archive) -> None:
+    store = OperationsStore(f"sqlite:///{filled.root / 'operations.sqlite3'}")
+    store.migrate()
+    store.triage.add("ESE-1", "dismissed", who="ada", note="RFI", now=datetime(2026, 1, 28, 9, 30, tzinfo=UTC))
+    store.triage.add("user:NVSS J111111.1+111111:odd", "active", who="bob", now=datetime(2026, 1, 29, tzinfo=UTC))
+    store.close()
+    with connect(filled) as connection:
+        candidates = connection.execute(
+            "SELECT source_id, status, dismissed_at::VARCHAR, flagged_by, flagged_at::VARCHAR "
+            "FROM ese_candidates ORDER BY source_id"
+        ).fetchall()
+        typed = columns_of(connection, "ingest_queue")
+        triage = connection.execute('SELECT who, "when"::VARCHAR FROM candidate_triage ORDER BY id').fetchall()
+    assert candidates == [
+        ("NVSS J111111.1+111111", "active", None, "bob", "2026-01-29 00:00:00"),
+        (SOURCE, "dismissed", "2026-01-28 09:30:00", None, "2026-01-25 23:00:00"),
+    ]
+    assert triage == [("ada", "2026-01-28 09:30:00"), ("bob", "2026-01-29 00:00:00")]
+    assert typed["received_at"] == "TIMESTAMP"
+    assert typed["has_calibrator"] == "BOOLEAN"
 
 
 def test_looking_creates_no_database(archive: Archive) -> None:
