@@ -219,11 +219,22 @@ def _smooth(logs: Floats, flags: Bools, length: int) -> Floats:
             row[:] = 0.0
         elif bad.any():
             row[bad] = np.interp(channel[bad], channel[~bad], row[~bad])
-    # the mirror image through the end point keeps a slope at the band's edge from looking like an excess
-    pad = min(length // 2, logs.shape[1] - 1)
-    padded = np.pad(bridged, ((0, 0), (pad, pad)), mode="reflect", reflect_type="odd")
+    padded = np.concatenate([_extend(bridged, length)[:, ::-1], bridged, _extend(bridged[:, ::-1], length)], axis=1)
     smooth = median_filter(padded, size=(1, length), mode="nearest")
+    pad = (padded.shape[1] - logs.shape[1]) // 2
     return np.asarray(smooth[:, pad : pad + logs.shape[1]])
+
+
+def _extend(values: Floats, length: int) -> Floats:
+    """Continue rows beyond their first sample, nearest first, by the line through the medians of their first halves.
+
+    A slope at the band's edge must not look like an excess, nor may the noise of the very last channel.
+    """
+    half = max(1, min(length, values.shape[1]) // 2)
+    near = np.median(values[:, :half], axis=1)
+    far = np.median(values[:, half : 2 * half], axis=1) if values.shape[1] >= 2 * half else near
+    steps = 0.5 * (half - 1) + np.arange(1, length // 2 + 1)
+    return np.asarray(near[:, None] - (far - near)[:, None] / half * steps)
 
 
 def _threshold(excess: Floats, missing: Bools, noise: float, options: FlaggingOptions) -> Bools:
