@@ -50,7 +50,7 @@ def require_room(directory: Path, size: int) -> None:
         If there is no room.
     """
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".room-") as probe:
-        reserve(Path(probe.name), size)
+        _allocate(Path(probe.name), size, 0)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -63,14 +63,18 @@ def reserve(path: Path, size: int) -> None:
     DiskFullError
         If there is no room.
     """
+    _allocate(path, size, _KEEP_SIZE)
+
+
+def _allocate(path: Path, size: int, mode: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "fallocate"):
         return
     descriptor = os.open(path, os.O_RDWR)
     try:
-        failed = libc.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size))
+        failed = libc.fallocate(descriptor, mode, ctypes.c_int64(0), ctypes.c_int64(size))
         code = ctypes.get_errno() if failed else 0
     finally:
         os.close(descriptor)
     if code in _FULL:
-        raise DiskFullError(f"no room for {size / 1e9:.3f} GB ({os.strerror(code)})", path=path, cure=_CURE)
+        raise DiskFullError(f"no room for {size / 1e9:.3f} GB ({os.strerror(code)})", path=path.parent, cure=_CURE)
