@@ -1,20 +1,18 @@
 """The sky model in force: the user's component file if there is one, else the master catalogue."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from dsa110_assets.science.calibrators import MATCH_ARCSEC, read_calibrators
 from dsa110_assets.science.components import Components
+from dsa110_assets.science.crossmatch import ConeIndex
 from dsa110_assets.science.geometry import separation_deg
 from dsa110_resources.archive import Archive
-from dsa110_resources.catalogues import read_component_catalogue
+from dsa110_resources.catalogues import components_of_sources, read_component_catalogue, read_sources
 from dsa110_resources.errors import PermanentError
-from dsa110_resources.tables import list_partitions, read_partition
-
-NVSS_FREQUENCY_GHZ = 1.4
-TYPICAL_SPECTRAL_INDEX = -0.7
-"""Taken where no pair of surveys gives one: the median between 1.4 and 3 GHz is about -0.8, NVSS-selected -0.7."""
+from dsa110_resources.query import read_current_version
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,26 @@ def read_sky_model(archive: Archive, catalogue: Path | None) -> SkyModel:
     """
     if catalogue is not None:
         return SkyModel(read_component_catalogue(catalogue), catalogue.name)
-    versions = list_partitions(archive, "sources")
-    if not versions:
+    version = read_current_version(archive)
+    if version is None:
         raise PermanentError(
             "there is no sky model: no DSA110_CATALOGUE and no `sources` table",
             path=archive.table_dir("sources"),
             cure="set DSA110_CATALOGUE to a component CSV, or DSA110_NVSS_CATALOGUE and materialise `sources`",
         )
-    version = max(versions)
-    frame = read_partition(archive, "sources", version)
-    if frame is None or frame.empty:
-        raise PermanentError("the `sources` table is empty", partition=version, cure="materialise `sources` again")
-    alpha = frame["alpha"].to_numpy(dtype=np.float64)
-    return SkyModel(
-        Components(
-            source_id=frame["source_id"].to_numpy(dtype=str),
-            ra_deg=frame["ra_deg"].to_numpy(dtype=np.float64),
-            dec_deg=frame["dec_deg"].to_numpy(dtype=np.float64),
-            flux_jy=frame["s_nvss"].to_numpy(dtype=np.float64),
-            freq_ghz=np.full(len(frame), NVSS_FREQUENCY_GHZ),
-            spectral_index=np.where(np.isfinite(alpha), alpha, TYPICAL_SPECTRAL_INDEX),
-        ),
-        version,
-    )
+    return SkyModel(place_calibrators(components_of_sources(read_sources(archive, version))), version)
+
+
+def place_calibrators(components: Components) -> Components:
+    """Put catalogue sources that are listed calibrators where the calibrator list has them (milliarcseconds).
+
+    A survey's arcsecond error in the position of a 10 Jy source raises the noise of the whole field.
+    """
+    listed = read_calibrators()
+    listed_ra, listed_dec = np.array([c.ra_deg for c in listed]), np.array([c.dec_deg for c in listed])
+    index = ConeIndex(components.ra_deg, components.dec_deg)
+    matches = index.match(listed_ra, listed_dec, radius_arcsec=MATCH_ARCSEC)
+    alone = (matches.index >= 0) & (matches.count == 1)
+    ra_deg, dec_deg = components.ra_deg.copy(), components.dec_deg.copy()
+    ra_deg[matches.index[alone]], dec_deg[matches.index[alone]] = listed_ra[alone], listed_dec[alone]
+    return replace(components, ra_deg=ra_deg, dec_deg=dec_deg)

@@ -17,14 +17,13 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from dsa110_assets.cli import convert, doctor, process, serve, simulate, sql
+    from dsa110_assets.cli import demo, process, serve, simulate, sql
 
     app.command()(simulate.simulate)
     app.command()(process.process)
     app.command()(serve.run)
     app.command()(sql.sql)
-    app.command()(doctor.doctor)
-    app.command()(convert.convert)
+    app.command()(demo.demo)
 
 
 def main() -> None:

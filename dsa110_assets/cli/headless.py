@@ -66,6 +66,7 @@ class HeadlessRunner:
     def process(self, incoming: Path) -> ProcessingReport:
         """Take what lies in a folder through photometry, with B and G solved from what is there."""
         with self._instance() as instance:
+            self._run(instance, "build_catalogue", None)
             self.take_in(incoming)
             pending = [g for g in self._groups() if g.state is GroupState.PENDING]
             for group in pending:
@@ -76,6 +77,11 @@ class HeadlessRunner:
                     self._run(instance, "process_tile", group.partition_key, IMAGING_STAGES)
         self.report.groups = self._groups()
         return self.report
+
+    def build_catalogue(self) -> None:
+        """Materialise the master catalogue."""
+        with self._instance() as instance:
+            self._run(instance, "build_catalogue", None)
 
     def take_in(self, incoming: Path) -> None:
         """Take every file of a folder into the ledger now: nothing more is waited for."""
@@ -94,7 +100,9 @@ class HeadlessRunner:
     def _groups(self) -> list[Group]:
         return self.platform.operations.ledger.groups_between(0.0, 1e6)
 
-    def _run(self, instance: dg.DagsterInstance, job: str, partition: str, stages: Sequence[str] | None = None) -> None:
+    def _run(
+        self, instance: dg.DagsterInstance, job: str, partition: str | None, stages: Sequence[str] | None = None
+    ) -> None:
         definition = self.definitions.resolve_job_def(job)
         result = definition.execute_in_process(
             instance=instance,
@@ -106,21 +114,23 @@ class HeadlessRunner:
         if not result.success:
             self._note_failure(result, job, partition)
 
-    def _note_checks(self, result: dg.ExecuteInProcessResult, partition: str) -> None:
+    def _note_checks(self, result: dg.ExecuteInProcessResult, partition: str | None) -> None:
         for evaluation in result.get_asset_check_evaluations():
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
                 name = f"{evaluation.asset_key.to_user_string()}/{evaluation.check_name}"
                 self.report.red_checks.append(f"{name} [{partition}]: {evaluation.description}")
 
-    def _note_failure(self, result: dg.ExecuteInProcessResult, job: str, partition: str) -> None:
+    def _note_failure(self, result: dg.ExecuteInProcessResult, job: str, partition: str | None) -> None:
         lines = [
             event.step_failure_data.error_display_string.strip().splitlines()[0]
             for event in result.all_node_events
             if event.is_step_failure
         ]
         message = lines[0] if lines else "the run failed; see its log in the Dagster UI"
-        self.report.failures[f"{job} {partition}"] = message
-        group = self.platform.operations.ledger.find_window(partition) if job == "process_tile" else None
+        self.report.failures[f"{job} {partition or ''}".strip()] = message
+        if job != "process_tile" or partition is None:
+            return
+        group = self.platform.operations.ledger.find_window(partition)
         if group is not None and group.run_id is not None:
             self.platform.operations.ledger.fail(group.group_id, group.run_id, message)
 

@@ -34,4 +34,12 @@ solve_gains = dg.define_asset_job(
     tags=NO_RUN_RETRY,
 )
 
-JOBS = (process_tile, solve_bandpass, solve_gains)
+build_catalogue = dg.define_asset_job(
+    "build_catalogue",
+    selection=dg.AssetSelection.assets("sources"),
+    executor_def=dg.in_process_executor,
+    description="The master catalogue from the survey files that the settings name.",
+    tags=NO_RUN_RETRY,
+)
+
+JOBS = (process_tile, solve_bandpass, solve_gains, build_catalogue)

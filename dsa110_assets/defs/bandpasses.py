@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import dagster as dg
 import numpy as np
 
-from dsa110_assets.defs.calibrated import relative, require_dec, require_ms
+from dsa110_assets.defs.calibrated import relative, require_ms
 from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.gains import groups_by_strip, groups_with_ms
 from dsa110_assets.defs.metadata import OWNERS, Check, Finding, check_results, check_specs, numeric_metadata
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.sky import field_components
-from dsa110_assets.defs.tiles import DAYS
+from dsa110_assets.defs.tiles import DAYS, require_dec
 from dsa110_assets.science.beam import airy_power
 from dsa110_assets.science.calibrators import CalibratorTransit, anchor_components, find_transits
 from dsa110_assets.science.components import Components

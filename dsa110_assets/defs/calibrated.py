@@ -11,7 +11,7 @@ from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import OWNERS, Check, Finding, check_results, check_specs, numeric_metadata
 from dsa110_assets.defs.partitions import BANDPASS_TO_TILE, GAIN_TO_TILE
 from dsa110_assets.defs.platform import Platform
-from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
+from dsa110_assets.defs.tiles import TILES, hold_group, require_dec, utc_now
 from dsa110_resources.archive import Archive, atomic_file
 from dsa110_resources.errors import PermanentError
 from dsa110_resources.operations import Group, TableChoice
@@ -109,23 +109,6 @@ def choose_tables(group: Group, platform: Platform, *, live: bool) -> dict[str, 
                 for r in (bracket.before, bracket.after)
             ]
     return chosen
-
-
-def require_dec(group: Group) -> float:
-    """Apparent declination of a group, degrees.
-
-    Raises
-    ------
-    PermanentError
-        If the ledger does not know it.
-    """
-    if group.dec_deg is None:
-        raise PermanentError(
-            "the ledger holds no declination for this group",
-            partition=group.group_id,
-            cure="materialise subband_group again",
-        )
-    return group.dec_deg
 
 
 def require_ms(archive: Archive, group_id: str) -> Path:

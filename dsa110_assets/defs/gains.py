@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 import dagster as dg
 import numpy as np
 
-from dsa110_assets.defs.calibrated import relative, require_dec, require_ms
+from dsa110_assets.defs.calibrated import relative, require_ms
 from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import OWNERS, Check, Finding, check_results, check_specs, numeric_metadata
 from dsa110_assets.defs.partitions import BANDPASS_TO_HOUR, TILE_TO_HOUR, period_bounds
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.sky import field_components
-from dsa110_assets.defs.tiles import HOURS
+from dsa110_assets.defs.tiles import HOURS, require_dec
 from dsa110_assets.science.gain_options import GainOptions
 from dsa110_assets.science.gain_series import join_gain_tables
 from dsa110_assets.science.gains import GainTable

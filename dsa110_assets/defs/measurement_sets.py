@@ -18,8 +18,10 @@ from dsa110_assets.defs.metadata import (
     worst_quality,
 )
 from dsa110_assets.defs.platform import Platform
-from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
+from dsa110_assets.defs.tiles import TILES, hold_group, require_dec, utc_now
+from dsa110_assets.science.calibrators import find_transits
 from dsa110_assets.science.flagging import FlaggingOptions, FlagReport
+from dsa110_assets.science.instrument import GROUP_SPACING_S
 from dsa110_resources.conversion import ConversionOptions, convert_group
 from dsa110_resources.conversion_report import ConversionReport
 from dsa110_resources.flagging import flag_measurement_set
@@ -60,10 +62,12 @@ def measurement_set(context: dg.AssetExecutionContext, platform: Platform) -> dg
     """One Measurement Set per subband group: one phase centre, one ascending spectral window, flagged."""
     with typed_failures(context, context.partition_key):
         group = hold_group(context, platform)
-        path = platform.archive.ms_path(group.group_id, calibrator=bool(group.has_calibrator))
+        calibrators = name_calibrators(group, platform)
+        path = platform.archive.ms_path(group.group_id, calibrator=bool(calibrators))
         made = convert_and_flag(group, path, platform.settings)
         findings = check_measurement_set(made, group, platform.settings)
-        row = index_row(made, group, findings, run_id=context.run_id, root=platform.archive.root)
+        kind = "calibrators" if calibrators else "science"
+        row = index_row(made, group, findings, kind=kind, run_id=context.run_id, root=platform.archive.root)
         write_partition(platform.archive, "ms_index", context.partition_key, row)
     return dg.MaterializeResult(
         metadata=measurement_set_metadata(made), check_results=check_results("measurement_set", findings)
@@ -99,7 +103,7 @@ def check_measurement_set(made: ConvertedGroup, group: Group, settings: Settings
             flags.flagged_fraction_working <= flagged_limit,
             flags.flagged_fraction_working,
             flagged_limit,
-            message=f"{flags.flagged_fraction_working:.1%} of working receptors flagged; if red, look at flags per subband",
+            message=f"{flags.flagged_fraction_working:.1%} of working receptors flagged; if red, see flags per subband",
         ),
         Finding(
             "zeros_within_limit",
@@ -119,7 +123,22 @@ def check_measurement_set(made: ConvertedGroup, group: Group, settings: Settings
     ]
 
 
-def index_row(made: ConvertedGroup, group: Group, findings: list[Finding], *, run_id: str, root: Path) -> pd.DataFrame:
+def name_calibrators(group: Group, platform: Platform) -> tuple[str, ...]:
+    """Names of the calibrators that cross the meridian in the group's window, the best first; kept in the ledger."""
+    transits = find_transits(
+        group.start_mjd,
+        max(group.end_mjd, group.start_mjd + GROUP_SPACING_S / 86400.0),
+        require_dec(group),
+        min_flux_jy=platform.settings.calibrator_min_flux_jy,
+    )
+    names = tuple(transit.calibrator.name for transit in transits)
+    platform.operations.ledger.set_calibrators(group.group_id, names)
+    return names
+
+
+def index_row(
+    made: ConvertedGroup, group: Group, findings: list[Finding], *, kind: str, run_id: str, root: Path
+) -> pd.DataFrame:
     """The group's row of ``ms_index``."""
     conversion, now = made.conversion, utc_now()
     row = {
@@ -142,7 +161,7 @@ def index_row(made: ConvertedGroup, group: Group, findings: list[Finding], *, ru
         "n_subbands": conversion.n_subbands,
         "flagged_fraction": made.flags.flagged_fraction_working,
         "zero_fraction": made.flags.zero_fraction,
-        "kind": "calibrators" if group.has_calibrator else "science",
+        "kind": kind,
         "writer_type": conversion.writer_type,
         "attempt": group.attempt,
         "run_id": run_id,

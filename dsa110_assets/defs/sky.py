@@ -7,6 +7,7 @@ from dsa110_assets.defs.platform import Platform
 from dsa110_assets.science.components import Components
 from dsa110_resources.errors import PermanentError
 from dsa110_resources.measurement_set import read_layout
+from dsa110_resources.query import CURRENT_CATALOGUE
 from dsa110_resources.sky_model import SkyModel, read_sky_model
 
 FIELD_RADIUS_DEG = 3.2
@@ -16,7 +17,7 @@ FIELD_RADIUS_DEG = 3.2
 def sky_model(platform: Platform) -> SkyModel:
     """The sky model in force, read once per process and file version."""
     catalogue = platform.settings.catalogue
-    source = catalogue if catalogue is not None else platform.archive.table_dir("sources")
+    source = catalogue if catalogue is not None else platform.archive.catalogs / CURRENT_CATALOGUE
     stamp = source.stat().st_mtime_ns if source.exists() else 0
     return _cached(platform.archive.root, platform.archive.state_root, catalogue, stamp)
 

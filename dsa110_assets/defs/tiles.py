@@ -41,6 +41,23 @@ def hold_group(context: dg.AssetExecutionContext, platform: Platform) -> Group:
     return ledger.begin(group.group_id, context.run_id)
 
 
+def require_dec(group: Group) -> float:
+    """Apparent declination of a group, degrees.
+
+    Raises
+    ------
+    PermanentError
+        If the ledger does not know it.
+    """
+    if group.dec_deg is None:
+        raise PermanentError(
+            "the ledger holds no declination for this group",
+            partition=group.group_id,
+            cure="materialise subband_group again",
+        )
+    return group.dec_deg
+
+
 def utc_now() -> datetime:
     """Now, for the columns that say when a row was written; never for deciding anything."""
     return datetime.now(UTC)
