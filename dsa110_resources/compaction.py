@@ -1,7 +1,7 @@
-"""Light curves in few files: closed months of day partitions copied into hash buckets of source_id.
+"""Many partitions in few files: closed days and months copied together, sources in hash buckets of their names.
 
-The day partitions stay the truth. A compacted month lies under ``cache/`` with a manifest of the day files it was made
-from, and is used only while they are unchanged: a backfilled day is read from its own partition at once.
+The partitions stay the truth. A compacted period lies under ``cache/`` with a manifest of the files it was made from,
+and is used only while they are unchanged: a backfilled partition is read from its own file at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +30,18 @@ from dsa110_resources.views import select_files
 if TYPE_CHECKING:
     import pandas as pd
 
-COMPACTED_TABLES = ("photometry_timeseries",)
-"""Tables whose closed months may be compacted."""
+MONTH, DAY = len("2026-01"), len("2026-01-25")
+
+COMPACTED_TABLES: dict[str, int] = {
+    "photometry_timeseries": MONTH,
+    "photometry": DAY,
+    "images": MONTH,
+    "ms_index": MONTH,
+    "pointing_history": MONTH,
+    "performance_metrics": MONTH,
+    "qa_artifacts": MONTH,
+}
+"""Tables whose closed periods are compacted, and how much of a partition key names the period."""
 
 BUCKET_ROWS = 250_000
 BUCKET_ROW_GROUP = 4_096
@@ -40,8 +50,8 @@ _MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class CompactedMonth:
-    """One compacted month.
+class CompactedPeriod:
+    """One compacted day or month of a table.
 
     Parameters
     ----------
@@ -50,7 +60,7 @@ class CompactedMonth:
     n_buckets : int
         Number of buckets; a source lies in bucket ``crc32(source_id) mod n_buckets``.
     inputs : dict of str to list of int
-        Day → size in bytes and modification time in ns of its Parquet file.
+        Partition → size in bytes and modification time in ns of its Parquet file.
     """
 
     directory: Path
@@ -68,47 +78,26 @@ def bucket_of(source_id: str, n_buckets: int) -> int:
     return zlib.crc32(source_id.encode()) % n_buckets
 
 
-def compact_month(archive: Archive, table: str, month: str) -> CompactedMonth | None:
-    """Copy a month's day partitions into hash buckets, sorted by source and time.
+def compact_archive(archive: Archive, *, before: str) -> dict[str, list[str]]:
+    """Compact every closed period of every table of :data:`COMPACTED_TABLES`.
 
     Parameters
     ----------
     archive : Archive
         The archive.
-    table : str
-        One of :data:`COMPACTED_TABLES`.
-    month : str
-        ``YYYY-MM``.
+    before : str
+        First day that is still open, ``YYYY-MM-DD``.
 
     Returns
     -------
-    CompactedMonth or None
-        The month as it is now on disk; None when the month has no partition. A month that is already compacted from
-        the same files is left as it is.
+    dict of str to list of str
+        Table → its closed periods, now whole.
     """
-    schema = require_table(table)
-    days = _days_of(list_partition_files(archive, table)).get(month, [])
-    if not days:
-        return None
-    inputs = _stamps(days)
-    directory = _directory(archive, table, month)
-    known = _read_manifest(directory)
-    if known is not None and known.inputs == inputs:
-        return known
-    rows = pa.concat_tables([pq.read_table(path) for path in days], promote_options="default")
-    stored = pa.schema([field for field in arrow_schema(schema) if field.name in rows.column_names])
-    rows = rows.select(stored.names).cast(stored).sort_by([(name, "ascending") for name in schema.sort_by])
-    n_buckets = min(MAX_BUCKETS, max(1, -(-rows.num_rows // BUCKET_ROWS)))
-    with atomic_directory(directory) as staged:
-        staged.mkdir()
-        _write_buckets(staged, rows, n_buckets)
-        manifest = {"n_buckets": n_buckets, "n_rows": rows.num_rows, "inputs": inputs}
-        (staged / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    return CompactedMonth(directory, n_buckets, inputs)
+    return {table: compact_closed(archive, table, before=before) for table in COMPACTED_TABLES}
 
 
-def compact_closed_months(archive: Archive, table: str, *, before: str) -> list[str]:
-    """Compact every month that ended before a month; returns those that were (re)made or already whole.
+def compact_closed(archive: Archive, table: str, *, before: str) -> list[str]:
+    """Compact every period of a table that ended before a day (or month); returns those periods.
 
     Parameters
     ----------
@@ -117,16 +106,17 @@ def compact_closed_months(archive: Archive, table: str, *, before: str) -> list[
     table : str
         One of :data:`COMPACTED_TABLES`.
     before : str
-        First month that is still open, ``YYYY-MM``.
+        First day that is still open, ``YYYY-MM-DD`` (or its month).
     """
-    months = sorted(month for month in _days_of(list_partition_files(archive, table)) if month < before)
-    for month in months:
-        compact_month(archive, table, month)
-    return months
+    periods = _by_period(table, list_partition_files(archive, table))
+    closed = sorted(period for period in periods if period < before[: COMPACTED_TABLES[table]])
+    for period in closed:
+        compact_period(archive, table, period)
+    return closed
 
 
-def light_curve_files(archive: Archive, table: str, source_id: str | None = None) -> list[str]:
-    """Files that together hold every row of a compacted table once (or every row of one source).
+def compact_period(archive: Archive, table: str, period: str) -> CompactedPeriod | None:
+    """Copy a period's partitions into few files, sorted by source where rows have one.
 
     Parameters
     ----------
@@ -134,16 +124,62 @@ def light_curve_files(archive: Archive, table: str, source_id: str | None = None
         The archive.
     table : str
         One of :data:`COMPACTED_TABLES`.
+    period : str
+        ``YYYY-MM`` or ``YYYY-MM-DD``, as the table has it.
+
+    Returns
+    -------
+    CompactedPeriod or None
+        The period as it is now on disk; None when it has no partition. A period that is already compacted from the
+        same files is left as it is.
+    """
+    schema = require_table(table)
+    files = _by_period(table, list_partition_files(archive, table)).get(period, [])
+    if not files:
+        return None
+    inputs = _stamps(files)
+    directory = _directory(archive, table, period)
+    known = _read_manifest(directory)
+    if known is not None and known.inputs == inputs:
+        return known
+    rows = pa.concat_tables([pq.read_table(path) for path in files], promote_options="default")
+    stored = pa.schema([field for field in arrow_schema(schema) if field.name in rows.column_names])
+    order = dict.fromkeys([*(["source_id"] if "source_id" in schema.key else []), *(schema.sort_by or schema.key)])
+    rows = rows.select(stored.names).cast(stored).sort_by([(name, "ascending") for name in order])
+    n_buckets = min(MAX_BUCKETS, max(1, -(-rows.num_rows // BUCKET_ROWS))) if "source_id" in schema.key else 1
+    with atomic_directory(directory) as staged:
+        staged.mkdir()
+        _write_buckets(staged, rows, n_buckets)
+        manifest = {"n_buckets": n_buckets, "n_rows": rows.num_rows, "inputs": inputs}
+        (staged / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    return CompactedPeriod(directory, n_buckets, inputs)
+
+
+def find_table_files(archive: Archive, table: str, source_id: str | None = None) -> list[str]:
+    """Files that together hold every row of a table once (or every row of one source).
+
+    Parameters
+    ----------
+    archive : Archive
+        The archive.
+    table : str
+        Table name.
     source_id : str, optional
         Only this source is wanted: other sources' rows may be missing from the files.
+
+    Returns
+    -------
+    list of str
+        Compacted files of periods that are unchanged since, the partitions' own files of all others.
     """
+    found = list_partition_files(archive, table)
+    compacted = _compacted_periods(archive, table)
+    if not compacted:
+        return found
     files: list[str] = []
-    for month, days in sorted(_days_of(list_partition_files(archive, table)).items()):
-        compacted = _read_manifest(_directory(archive, table, month))
-        if compacted is not None and compacted.inputs == _stamps(days):
-            files += compacted.buckets(source_id)
-        else:
-            files += days
+    for period, own in sorted(_by_period(table, found).items()):
+        known = _read_manifest(_directory(archive, table, period)) if period in compacted else None
+        files += known.buckets(source_id) if known is not None and known.inputs == _stamps(own) else own
     return files
 
 
@@ -170,7 +206,7 @@ def read_light_curve(
     """
     schema = TABLES["photometry_timeseries"]
     wanted = [schema.column(name).name for name in (columns or schema.names)]
-    files = light_curve_files(archive, schema.name, source_id)
+    files = find_table_files(archive, schema.name, source_id)
     if not files:
         empty = pa.schema([(name, ARROW_TYPES[schema.column(name).dtype]) for name in wanted]).empty_table()
         return empty.to_pandas()  # type: ignore[no-any-return]
@@ -192,15 +228,23 @@ def _engine(_thread: int) -> duckdb.DuckDBPyConnection:
     return engine
 
 
-def _directory(archive: Archive, table: str, month: str) -> Path:
-    return archive.root / "cache" / "tables" / table / month
+def _directory(archive: Archive, table: str, period: str) -> Path:
+    return archive.root / "cache" / "tables" / table / period
 
 
-def _days_of(files: Sequence[str]) -> dict[str, list[str]]:
-    months: dict[str, list[str]] = defaultdict(list)
+def _compacted_periods(archive: Archive, table: str) -> set[str]:
+    try:
+        return {path.name for path in (archive.root / "cache" / "tables" / table).iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _by_period(table: str, files: Sequence[str]) -> dict[str, list[str]]:
+    length = COMPACTED_TABLES[table]
+    periods: dict[str, list[str]] = defaultdict(list)
     for path in files:
-        months[path.rsplit("/", 2)[1][:7]].append(path)
-    return months
+        periods[path.rsplit("/", 2)[1][:length]].append(path)
+    return periods
 
 
 def _stamps(files: Sequence[str]) -> dict[str, list[int]]:
@@ -211,18 +255,23 @@ def _stamps(files: Sequence[str]) -> dict[str, list[int]]:
     return stamps
 
 
-def _read_manifest(directory: Path) -> CompactedMonth | None:
+def _read_manifest(directory: Path) -> CompactedPeriod | None:
     try:
         manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return CompactedMonth(directory, int(manifest["n_buckets"]), dict(manifest["inputs"]))
+    return CompactedPeriod(directory, int(manifest["n_buckets"]), dict(manifest["inputs"]))
 
 
 def _write_buckets(directory: Path, rows: pa.Table, n_buckets: int) -> None:
+    for number, part in enumerate([rows] if n_buckets == 1 else _split(rows, n_buckets)):
+        path = directory / f"bucket-{number:03d}.parquet"
+        pq.write_table(part, path, compression="zstd", row_group_size=BUCKET_ROW_GROUP)
+
+
+def _split(rows: pa.Table, n_buckets: int) -> Iterator[pa.Table]:
     encoded = rows["source_id"].combine_chunks().dictionary_encode()
     number = np.array([bucket_of(name, n_buckets) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
-    bucket = number[encoded.indices.to_numpy(zero_copy_only=False)] if len(rows) else np.zeros(0, dtype=np.int64)
-    for k in range(n_buckets):
-        part = rows.filter(pa.array(bucket == k))
-        pq.write_table(part, directory / f"bucket-{k:03d}.parquet", compression="zstd", row_group_size=BUCKET_ROW_GROUP)
+    bucket = number[encoded.indices.to_numpy(zero_copy_only=False)]
+    for wanted in range(n_buckets):
+        yield rows.filter(pa.array(bucket == wanted))

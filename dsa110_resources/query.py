@@ -21,9 +21,8 @@ import pyarrow as pa
 from dsa110_assets.science.schema import OPERATIONS, TABLES
 from dsa110_resources import views
 from dsa110_resources.archive import Archive
-from dsa110_resources.compaction import COMPACTED_TABLES, light_curve_files
+from dsa110_resources.compaction import find_table_files
 from dsa110_resources.errors import TransientError
-from dsa110_resources.parquet import list_partition_files
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,6 @@ class ArchiveConnection:
         self._archive = archive
         self._url = operations_url or f"sqlite:///{Path(archive.state_root, 'operations.sqlite3').absolute()}"
         self._method = default_method
-        self._listed: dict[str, tuple[int, int]] = {}
         self._named: set[str] = set()
         self._duckdb = duckdb.connect(
             config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -156,29 +154,15 @@ class ArchiveConnection:
 
     def _bind_files(self, table: str) -> None:
         """Point a table's store views at the Parquet files that exist now."""
-        if table in COMPACTED_TABLES:
-            files = light_curve_files(self._archive, table)
-            if files:
-                self._point(table, table, files)
-            return
-        directory = self._archive.table_dir(table)
-        try:
-            stamp = os.stat(directory).st_mtime_ns  # noqa: PTH116
-        except FileNotFoundError:
-            return
-        pointer = self._pointer_stamp() if table in views.CURRENT_VERSION else 0
-        if self._listed.get(table) == (stamp, pointer):
-            return
-        files = list_partition_files(self._archive, table)
+        files = find_table_files(self._archive, table)
         if not files:
             return
         self._point(table, table, files)
-        self._point(f"{table}_current", table, self._current(table, files))
+        if table in views.AS_OF_DAY + views.CURRENT_VERSION:
+            self._point(f"{table}_current", table, self._current(table, files))
         if table == "sources":
             for name, select in views.reference_views(**read_reference_rule(self._archive)).items():
                 self._duckdb.execute(f"CREATE OR REPLACE VIEW main.{name} AS {select}")
-        if len(files) == sum(1 for entry in os.scandir(directory) if not entry.name.startswith(".")):
-            self._listed[table] = (stamp, pointer)
 
     def _point(self, relation: str, table: str, files: list[str]) -> None:
         variable = f"files_{relation}"
@@ -193,12 +177,6 @@ class ArchiveConnection:
         version = read_current_version(self._archive)
         chosen = [path for path in files if version is not None and Path(path).parent.name == version]
         return chosen or [max(files, key=lambda path: os.stat(path).st_mtime_ns)]  # noqa: PTH116
-
-    def _pointer_stamp(self) -> int:
-        try:
-            return (self._archive.catalogs / CURRENT_CATALOGUE).stat().st_mtime_ns
-        except FileNotFoundError:
-            return 0
 
     def _bind_undeclared(self, query: str) -> bool:
         """Copy further tables of the operations database that a query names; False when it names none."""

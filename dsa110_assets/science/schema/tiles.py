@@ -74,7 +74,7 @@ IMAGES = TableSchema(
         text("ms_path", "Measurement Set it was made from", ucd="meta.ref;meta.file"),
         GROUP_ID,
         CREATED_AT,
-        text("type", "image, pbcor, residual, rms, model, psf or mosaic", ucd="meta.code.class", required=True),
+        text("type", "image, pb, pbcor, residual, rms, model, psf or mosaic", ucd="meta.code.class", required=True),
         text("format", "File format", ucd="meta.code.mime"),
         *BEAM,
         number("noise_jy", "Jy/beam", "stat.stdev;phot.flux.density;em.radio", "Robust rms of the image"),
