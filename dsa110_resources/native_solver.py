@@ -12,12 +12,13 @@ import numpy.typing as npt
 from dsa110_assets.science.antenna_solution import AntennaSolution, solve_antennas
 from dsa110_assets.science.bandpass_solve import BandpassSolution, BandpassStream, shape_gains
 from dsa110_assets.science.beam import airy_power
-from dsa110_assets.science.block_averaging import expand_bandpass
+from dsa110_assets.science.block_averaging import average_bandpass, expand_bandpass
 from dsa110_assets.science.components import Components
 from dsa110_assets.science.delay import fit_delay_plane, measure_delays
 from dsa110_assets.science.errors import ScienceError
 from dsa110_assets.science.gain_options import BandpassOptions, GainOptions
 from dsa110_assets.science.gains import GainTable
+from dsa110_assets.science.instrument import SEFD_JY
 from dsa110_assets.science.model import Beam
 from dsa110_assets.science.normal_sums import NormalSums, collapse_data
 from dsa110_assets.science.referencing import choose_reference_antenna, rank_reference_antennas, refer_phases
@@ -61,6 +62,7 @@ class NativeSolver:
                 stream.add_interval(interval.data, interval.flags, interval.model)
                 middles.append(float(np.mean(interval.times_mjd)))
             streamed = time.monotonic()
+            _require_flux(stream, source, options)
             solution = stream.finish()
         except ScienceError as error:
             raise _unsolvable(ms, error) from error
@@ -80,8 +82,8 @@ class NativeSolver:
         layout = _read_consistent(ms)
         source = ModelledVisibilities(layout, components, options, self._beam)
         table = read_caltable(bandpass).for_antennas(source.names)
-        values, flags = table.at_frequencies(source.frequencies_hz)
-        applied = np.where(flags, 0, values)[0].astype(np.complex64)
+        values, flags = table.at_frequencies(layout.frequencies_hz)
+        applied = average_bandpass(np.where(flags, 0, values)[0], options.averaging[1])
         try:
             middles, sums = _sum_gain_intervals(source, applied, options)
             solutions = [
@@ -107,6 +109,19 @@ def _read_consistent(ms: Path) -> Layout:
         message = f"{len(layout.polarizations)} polarisations; the solver takes the two parallel hands"
         raise PermanentError(message, path=ms, cure="convert the parallel hands only")
     return layout
+
+
+def _require_flux(stream: BandpassStream, source: ModelledVisibilities, options: BandpassOptions) -> None:
+    """Stop before a solve on a field too faint for it: StefCal makes gains of an SNR near 3 from noise alone."""
+    layout, (n_time, n_channel) = source.layout, options.averaging
+    samples = layout.channel_width_hz * n_channel * layout.interval_s * n_time
+    predicted = stream.predict_snr(SEFD_JY / np.sqrt(2.0 * samples))
+    if 0.0 < predicted < options.minsnr:
+        raise PermanentError(
+            f"the model's flux allows an SNR of {predicted:.1f} per channel, less than {options.minsnr:g}",
+            path=layout.path,
+            cure="solve on a calibrator transit or on the group with most catalogue flux",
+        )
 
 
 def _unsolvable(ms: Path, error: ScienceError) -> PermanentError:

@@ -122,6 +122,22 @@ class BandpassStream:
             interval.phases[...] = 1
         self._intervals.append(interval)
 
+    def predict_snr(self, noise_jy: float) -> float:
+        """SNR per receptor and channel that the model's flux allows, median over those with data.
+
+        ``sqrt(sum_j sum_t |M_ij|^2) / sigma``: for a point source of S Jy, ``S sqrt((N − 1) n_time) / sigma``.
+
+        Parameters
+        ----------
+        noise_jy
+            Thermal noise sigma of the real part of a sample, Jy.
+        """
+        n_ant = len(self.names)
+        flux = np.ones((n_ant, self.n_channel, 2), np.float32)
+        information, baselines = self._sums.information(flux, self.antennas)
+        seen = baselines > 0
+        return float(np.median(np.sqrt(information[seen]))) / noise_jy if seen.any() else 0.0
+
     def finish(self) -> BandpassSolution:
         """Solve the bandpass from all intervals.
 

@@ -51,6 +51,14 @@ def _sum_blocks(array: npt.NDArray[np.inexact], factors: tuple[int, int]) -> npt
     return np.asarray(in_time.reshape(shape).sum(axis=3))
 
 
+def average_bandpass(gains: npt.NDArray[np.complex128], factor: int) -> npt.NDArray[np.complex64]:
+    """Mean bandpass (n_ant, n_chan, n_pol) over groups of channels, 0 where none of a group has a solution."""
+    n_ant, n_chan, n_pol = gains.shape
+    grouped = gains.reshape(n_ant, group_channels(n_chan, factor), factor, n_pol)
+    count = np.count_nonzero(grouped, axis=2)
+    return np.asarray(grouped.sum(axis=2) / np.maximum(count, 1), dtype=np.complex64)
+
+
 def expand_bandpass(
     gains: npt.NDArray[np.complex64],
     delays_ns: npt.NDArray[np.float64],
