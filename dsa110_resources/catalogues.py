@@ -19,7 +19,11 @@ from dsa110_assets.science.catalogue import (
     build_sources,
     select_references,
 )
-from dsa110_assets.science.catalogue_columns import CatalogueError, require_plausible_fluxes
+from dsa110_assets.science.catalogue_columns import (
+    BRIGHT_LIST_FACTOR,
+    CatalogueError,
+    require_plausible_fluxes,
+)
 from dsa110_assets.science.components import Components
 from dsa110_assets.science.crossmatch import ConeIndex
 from dsa110_assets.science.flux_scale import power_law
@@ -240,8 +244,10 @@ def _survey_of_components(components: Components, path: Path, options: Catalogue
     nvss = require_survey("nvss")
     flux = power_law(components.flux_jy, components.freq_ghz, components.spectral_index, nvss.freq_ghz)
     try:
+        # the header says jansky, and a sky may be as faint or as bright as its author likes: only absurd values stop
+        bright_jy = options.plausible_median_jy[1] * BRIGHT_LIST_FACTOR
         require_plausible_fluxes(
-            flux, name=path.name, median_range_jy=options.plausible_median_jy, max_jy=options.plausible_max_jy
+            flux, name=path.name, median_range_jy=(0.0, bright_jy), max_jy=options.plausible_max_jy
         )
     except CatalogueError as error:
         raise PermanentError(str(error), path=path, cure="give flux_jy in jansky") from error

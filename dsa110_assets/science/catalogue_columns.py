@@ -21,6 +21,10 @@ Role = Literal["ra", "dec", "ra_err", "dec_err", "flux", "flux_err", "maj", "min
 
 JY_PER_UNIT: dict[FluxUnit, float] = {"jy": 1.0, "mjy": 1e-3, "ujy": 1e-6}
 
+FEW_SOURCES = 20
+BRIGHT_LIST_FACTOR = 30.0
+"""A short list may be one of calibrators: its median may be brighter than a survey's by this factor."""
+
 REQUIRED_ROLES: tuple[Role, ...] = ("ra", "dec", "flux")
 
 KNOWN_NAMES: dict[Role, tuple[str, ...]] = {
@@ -125,7 +129,7 @@ def require_plausible_fluxes(
     name : str
         Survey, for the message.
     median_range_jy : tuple of float
-        Range of a plausible median, Jy.
+        Range of a plausible median of a survey, Jy; wider for a short list.
     max_jy : float
         No source is brighter than this, Jy (Cas A had 2.4 kJy at 1.4 GHz).
 
@@ -140,6 +144,8 @@ def require_plausible_fluxes(
         raise CatalogueError(msg)
     median, largest = float(np.median(good)), float(good.max())
     low, high = median_range_jy
+    if len(good) < FEW_SOURCES:
+        high *= BRIGHT_LIST_FACTOR
     if not low <= median <= high or largest > max_jy:
         msg = (
             f"{name}: implausible fluxes in the unit declared: median {median:.3g} Jy (plausible {low:g}…{high:g}), "

@@ -128,12 +128,27 @@ def test_a_declared_unit_that_the_file_contradicts_or_the_values_deny_stops(tmp_
     with pytest.raises(PermanentError, match="declared as jy, but the file says 'mJy'"):
         read_survey(SurveyInput(path, "nvss", flux_unit="jy"))
     bare = tmp_path / "bare.csv"
-    bare.write_text("ra,dec,flux\n" + "".join(f"{10 + k},5,{3 + k}\n" for k in range(9)))
+    bare.write_text("ra,dec,flux\n" + "".join(f"{10 + k},5,{3 + k}\n" for k in range(29)))
     with pytest.raises(PermanentError, match="declare jy, mjy or ujy"):
         read_survey(SurveyInput(bare, "nvss"))
-    with pytest.raises(PermanentError, match="implausible fluxes in the unit declared: median 7 Jy"):
+    with pytest.raises(PermanentError, match="implausible fluxes in the unit declared: median 17 Jy"):
         read_survey(SurveyInput(bare, "nvss", flux_unit="jy"))
     np.testing.assert_allclose(read_survey(SurveyInput(bare, "nvss", flux_unit="mjy")).flux_jy[0], 0.003)
+
+
+def test_a_short_list_of_calibrators_is_plausible_and_one_in_millijansky_is_not(
+    archive: Archive, tmp_path: Path
+) -> None:
+    names, ones = np.array(["3C48", "3C147", "3C286"]), np.ones(3)
+    fluxes = np.array([16.0, 22.0, 15.0])
+    sky = Components(names, 30.0 * ones, np.array([33.0, 49.0, 30.0]), fluxes, 1.4 * ones, -0.7 * ones)
+    write_component_catalogue(tmp_path / "c.csv", sky)
+    assert build_catalogue(archive, [SurveyInput(tmp_path / "c.csv", "nvss")]).provenance["counts"]["sources"] == 3
+    write_nvss_catalogue(tmp_path / "nvss.fits", sky)
+    np.testing.assert_allclose(np.sort(read_survey(SurveyInput(tmp_path / "nvss.fits", "nvss")).flux_jy), [15, 16, 22])
+    write_component_catalogue(tmp_path / "wrong.csv", sky.with_flux(fluxes * 1000.0))
+    with pytest.raises(PermanentError, match="implausible fluxes"):
+        build_catalogue(archive, [SurveyInput(tmp_path / "wrong.csv", "nvss")])
 
 
 def test_votable_and_ascii_fits_exports_are_read(tmp_path: Path) -> None:
