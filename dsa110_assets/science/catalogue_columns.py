@@ -33,7 +33,7 @@ KNOWN_NAMES: dict[Role, tuple[str, ...]] = {
     "ra_err": ("ra_err_arcsec", "e_RAJ2000", "E_RA", "e_RAdeg", "RA_err", "e_RA_ICRS"),
     "dec_err": ("dec_err_arcsec", "e_DEJ2000", "E_DEC", "e_DEdeg", "DEC_err", "e_DE_ICRS"),
     "flux": ("flux_jy", "S1.4", "S1_4", "Fint", "Ftot", "Total_flux", "Total_flux_Gaussian", "Flux_total", "FINT",
-             "Stot", "Sint", "S_Code_flux", "PEAK INT", "Fpeak", "Peak_flux", "Flux"),
+             "Stot", "Sint", "PEAK INT", "Fpeak", "Fpk", "Peak_flux", "Flux"),
     "flux_err": ("flux_err_jy", "e_S1.4", "e_S1_4", "e_Fint", "e_Ftot", "E_Total_flux", "E_Total_flux_Gaussian",
                  "e_Stot", "e_Sint", "e_Fpeak", "E_Peak_flux", "e_Flux", "Rms", "RMS"),
     "maj": ("DC_Maj", "DCMaj", "deMajAxis", "Maj_deconv", "Maj"),
