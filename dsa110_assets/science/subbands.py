@@ -141,7 +141,8 @@ def group_of_files(times_jd: npt.ArrayLike) -> npt.NDArray[np.int64]:
     anchors: list[float] = []
     numbers: list[int] = []
     for time_jd in np.asarray(times_jd, dtype=np.float64):
-        number = next((i for i, anchor in enumerate(anchors) if is_same_group(anchor, time_jd)), len(anchors))
+        newest_first = range(len(anchors) - 1, -1, -1)
+        number = next((i for i in newest_first if is_same_group(anchors[i], time_jd)), len(anchors))
         if number == len(anchors):
             anchors.append(float(time_jd))
         numbers.append(number)

@@ -144,7 +144,7 @@ class ArrivalBook:
 
     def unrecorded(self) -> tuple[list[Group], list[RejectedFile]]:
         """Quarantined groups (with files) and refused files whose record has not been written."""
-        lost = sa.select(_Q.group_id).where(_Q.state == GroupState.QUARANTINED, _Q.record_path.is_(None))
+        lost = sa.select(_Q.group_id).where(_Q.state == GroupState.QUARANTINED, _Q.record_due)
         with self._database.reading() as connection:
             groups = [load_group(connection, name) for name in connection.execute(lost.order_by(_Q.start_jd)).scalars()]
             files = connection.execute(sa.select(rejected_files).where(_R.record_path.is_(None))).mappings().all()
@@ -165,8 +165,9 @@ class ArrivalBook:
     def set_record(self, record: Path | None, *, group_id: str | None = None, file: Path | None = None) -> None:
         """Remember where the quarantine record of a group or a file is (None: it is closed)."""
         with self._database.writing() as connection:
+            text = None if record is None else str(record)
             if group_id is not None:
                 chosen = sa.update(ingest_queue).where(_Q.group_id == group_id)
-            else:
-                chosen = sa.update(rejected_files).where(_R.file_path == str(file))
-            connection.execute(chosen.values(record_path=None if record is None else str(record)))
+                connection.execute(chosen.values(record_path=text, record_due=False))
+            if file is not None:
+                connection.execute(sa.update(rejected_files).where(_R.file_path == str(file)).values(record_path=text))

@@ -50,6 +50,7 @@ class Group:
     reason: str | None = None
     cure: str | None = None
     record_path: str | None = None
+    record_due: bool = False
     run_id: str | None = None
     started_at: datetime | None = None
     n_subbands_used: int | None = None

@@ -132,6 +132,7 @@ def _found_group(connection: sa.Connection, arrival: Arrival, options: GroupingO
             dec_deg=arrival.dec_deg,
             requested_attempt=0,
             refined=False,
+            record_due=False,
         )
     )
     return _Home(group_id, GroupState.COLLECTING, None, arrival.start_jd)
@@ -181,8 +182,8 @@ def _revival(connection: sa.Connection, home: _Home, options: GroupingOptions) -
     if home.state is not GroupState.QUARANTINED:
         return again
     if home.reason != "incomplete":
-        return {"record_path": None}
+        return {"record_due": True}
     group = load_group(connection, home.group_id)
     if group.n_subbands + 1 >= options.min_subbands and find_rival(connection, group) is None:
         return again
-    return {"error_message": describe_incomplete(group.n_subbands + 1, options), "record_path": None}
+    return {"error_message": describe_incomplete(group.n_subbands + 1, options), "record_due": True}

@@ -126,7 +126,7 @@ def quarantine_values(reason: str, message: str, cure: str) -> dict[str, Any]:
         "reason": reason,
         "error_message": message,
         "cure": cure,
-        "record_path": None,
+        "record_due": True,
     }
 
 

@@ -56,6 +56,7 @@ ingest_queue = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("cure", sa.Text),
     sa.Column("record_path", sa.Text),
+    sa.Column("record_due", sa.Boolean, nullable=False),
     sa.Column("requested_attempt", sa.Integer, nullable=False),
     sa.Column("requested_at", UtcDateTime),
     sa.Column("run_id", sa.Text),

@@ -120,6 +120,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("cure", sa.Text(), nullable=True),
         sa.Column("record_path", sa.Text(), nullable=True),
+        sa.Column("record_due", sa.Boolean(), nullable=False),
         sa.Column("requested_attempt", sa.Integer(), nullable=False),
         sa.Column("requested_at", UtcDateTime(), nullable=True),
         sa.Column("run_id", sa.Text(), nullable=True),
