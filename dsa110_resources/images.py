@@ -117,6 +117,9 @@ _KEYWORDS: tuple[tuple[str, str, str], ...] = (
 """(keyword, field of :class:`ImageHeader`, comment); empty strings and None are not written."""
 
 
+_GRID_KEYWORDS = ("WCSAXES", "CRPIX", "CDELT", "CUNIT", "CTYPE", "CRVAL", "PC", "PV", "LONPOLE", "LATPOLE")
+
+
 @dataclass(frozen=True)
 class FitsImage:
     """An image read back.
@@ -152,9 +155,8 @@ def iso_of_mjd(mjd: float) -> str:
 
 def build_header(wcs: WCS, header: ImageHeader) -> fits.Header:
     """FITS header of an image: world coordinates, then everything of :class:`ImageHeader`."""
-    cards = wcs.to_header()
-    for keyword in ("LATPOLE", "LONPOLE", "MJDREF", "DATEREF", "DATE-OBS", "MJD-OBS"):
-        cards.remove(keyword, ignore_missing=True)
+    # of a WCS that was itself read from an image only the grid, or times and frequencies would stand there twice
+    cards = fits.Header([card for card in wcs.to_header().cards if card.keyword.startswith(_GRID_KEYWORDS)])
     cards["RADESYS"] = ("ICRS", "celestial frame")
     for keyword, field, comment in _KEYWORDS:
         value = getattr(header, field)
@@ -237,7 +239,7 @@ def read_fits(path: Path, *, check: bool = False) -> FitsImage:
             cards = hdu.header.copy()
     except (OSError, TypeError, ValueError) as error:
         raise CorruptInputError(f"not a readable FITS image: {error}", path=path, cure="make it again") from error
-    return FitsImage(data, WCS(cards, naxis=2), _parse_header(cards))
+    return FitsImage(data, WCS(cards, naxis=2, fix=False), _parse_header(cards))
 
 
 def read_header(path: Path) -> ImageHeader:

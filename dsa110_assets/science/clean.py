@@ -32,8 +32,10 @@ class CleanOptions(BaseModel, frozen=True):
     """Pixels within the mask are cleaned down to this many rms."""
     mask_radius: int = 3
     """Pixels by which the mask grows about a peak."""
-    max_major_cycles: int = 8
+    max_major_cycles: int = 12
     """Subtractions from the visibilities."""
+    core_radius: int = 30
+    """Pixels about the PSF's peak that count as its main lobe; beyond are sidelobes."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,14 @@ def take_components(
     return components, n
 
 
+def measure_sidelobe(psf: Image, core_radius: int) -> float:
+    """Highest absolute value of a PSF outside a square about its peak, (0-1)."""
+    y0, x0 = psf.shape[0] // 2, psf.shape[1] // 2
+    size = np.abs(psf)
+    size[max(0, y0 - core_radius) : y0 + core_radius + 1, max(0, x0 - core_radius) : x0 + core_radius + 1] = 0.0
+    return float(size.max())
+
+
 def clean_residual(
     dirty: Image,
     psf: Image,
@@ -138,17 +148,20 @@ def clean_residual(
     """
     options = options or CleanOptions()
     model, residual = np.zeros_like(dirty), dirty
+    sidelobe = measure_sidelobe(psf, options.core_radius)
     allowed = np.zeros(dirty.shape, np.bool_) if mask is None else mask.copy()
     n_components = n_major = 0
     while n_major < options.max_major_cycles and n_components < options.max_components:
-        peaks = np.abs(residual) > options.auto_mask * rms
+        # what may be a sidelobe of the highest peak waits until that is subtracted
+        doubtful = 1.2 * sidelobe * float(np.abs(residual).max())
+        peaks = np.abs(residual) > np.maximum(options.auto_mask * rms, doubtful)
         if peaks.any():
             allowed |= binary_dilation(peaks, iterations=options.mask_radius)
         limit = np.asarray(options.auto_threshold * rms, np.float32)
         open_pixels = allowed & (np.abs(residual) > limit)
         if not open_pixels.any():
             break
-        stop = (1.0 - options.mgain) * float(np.abs(residual[open_pixels]).max())
+        stop = max(1.0 - options.mgain, sidelobe) * float(np.abs(residual[open_pixels]).max())
         left = options.model_copy(update={"max_components": options.max_components - n_components})
         found, n = take_components(residual, psf, limit, allowed, stop=stop, options=left)
         if n == 0:

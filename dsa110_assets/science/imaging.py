@@ -5,6 +5,8 @@ w V exp(-2 pi i (u l + v m + w (n - 1))). Images are indexed [y, x], x to the we
 by n: a point source peaks at its apparent flux density.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,6 +22,8 @@ from dsa110_assets.science.instrument import DISH_DIAMETER_M
 
 SIDEREAL_RATE_DEG_S = 360.0 / 86164.0905
 """Rotation of the sky, degrees per second of UT1."""
+PARTS = 2
+"""Threads of a gridding. Fixed, not the number of processors, so that images do not depend on the machine."""
 _ARCSEC = np.pi / 180.0 / 3600.0
 
 
@@ -172,7 +176,7 @@ def predict_from_image(
     accuracy: float = 1e-4,
 ) -> npt.NDArray[np.complex64]:
     """Visibilities of an image of Jy per pixel (the adjoint of :func:`make_dirty_image`), shape (n_row, n_channel)."""
-    visibilities = ducc0.wgridder.dirty2vis(
+    visibilities = ducc0.wgridder.dirty2vis(  # no sums across threads: the same for any number of them
         uvw=_ducc_uvw(uvw_m),
         freq=frequencies_hz,
         dirty=np.ascontiguousarray(image.T),
@@ -210,6 +214,31 @@ def make_psf(
     psf = grid.transform(weights.astype(np.complex64), None, uvw_m, frequencies_hz, accuracy=accuracy, w_term=False)
     psf *= np.float32(1.0 / psf[geometry.ny // 2, geometry.nx // 2])
     return psf
+
+
+def sum_in_parts(
+    grid: Callable[[npt.NDArray[np.intp]], npt.NDArray[np.float32]], w_m: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Sum of an image over :data:`PARTS` sets of rows, each made in its own thread.
+
+    A gridder with several threads adds in an order that varies, and its image in the last digit: the same data would
+    give other bytes each time. One thread per part and a fixed order of adding do not. Parts of neighbouring w share
+    no planes of the w stack, so little is done twice.
+
+    Parameters
+    ----------
+    grid
+        Makes the image of some rows.
+    w_m : (n_row,)
+        Absolute w, metres.
+    """
+    parts = np.array_split(np.argsort(w_m, kind="stable"), PARTS)
+    with ThreadPoolExecutor(PARTS) as pool:
+        images = list(pool.map(grid, [np.sort(part) for part in parts if len(part)]))
+    total = images[0]
+    for image in images[1:]:
+        total = total + image
+    return total
 
 
 @dataclass(frozen=True)
@@ -253,20 +282,26 @@ class _Grid:
         step = 2 if self.coarse else 1
         wide = good_size(nx // 2 + 2 * self.MARGIN) if self.coarse else nx
         high = good_size(ny // 2 + 2 * self.MARGIN) if self.coarse else ny
-        image = ducc0.wgridder.vis2dirty(
-            uvw=_ducc_uvw(uvw_m),
-            freq=frequencies_hz,
-            vis=visibilities,
-            wgt=weights,
-            npix_x=wide,
-            npix_y=high,
-            pixsize_x=step * self.geometry.gridding_cell_rad,
-            pixsize_y=step * self.geometry.gridding_cell_rad,
-            epsilon=accuracy,
-            do_wgridding=w_term,
-            divide_by_n=False,
-            nthreads=0,
-        ).T
+
+        def grid(rows: npt.NDArray[np.intp] | slice) -> npt.NDArray[np.float32]:
+            return np.asarray(
+                ducc0.wgridder.vis2dirty(
+                    uvw=_ducc_uvw(uvw_m[rows]),
+                    freq=frequencies_hz,
+                    vis=visibilities[rows],
+                    wgt=None if weights is None else weights[rows],
+                    npix_x=wide,
+                    npix_y=high,
+                    pixsize_x=step * self.geometry.gridding_cell_rad,
+                    pixsize_y=step * self.geometry.gridding_cell_rad,
+                    epsilon=accuracy,
+                    do_wgridding=w_term,
+                    divide_by_n=False,
+                    nthreads=1,
+                ).T
+            )
+
+        image = sum_in_parts(grid, np.abs(uvw_m[:, 2])) if w_term else grid(slice(None))
         if self.coarse:
             x0, y0 = wide - nx // 2, high - ny // 2
             tapered = image * (_taper(high, self.MARGIN)[:, None] * _taper(wide, self.MARGIN))
