@@ -24,6 +24,7 @@ aoflagger.require_min_version("3.0")
 
 function execute(input)
   local base_threshold, iterations, step, transient = {base_threshold}, {iterations}, 2.0, 0.8
+  local before = input:copy()
   for _, polarization in ipairs(input:get_polarizations()) do
     local data = input:convert_to_polarization(polarization):convert_to_complex("amplitude")
     local original = data:copy()
@@ -50,6 +51,7 @@ function execute(input)
   end
   aoflagger.scale_invariant_rank_operator(input, 0.2, 0.2)
   aoflagger.threshold_timestep_rms(input, 4.0)
+  input:join_mask(before)
   input:flag_nans()
 end
 """

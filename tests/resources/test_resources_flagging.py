@@ -232,6 +232,7 @@ def test_aoflagger_adds_to_the_flags(noisy: Case, tmp_path: Path, way: str) -> N
     after = read_column(layout, "FLAG")
     local = local_truth(noisy, layout) & living(layout, noisy.dead)[:, None]
     assert after.all(axis=3)[local].mean() > 0.4
+    assert not (before & ~after).any()
     gained = (after & ~before)[:, living(layout, noisy.dead)].mean()
     assert 0 < gained < 0.01
 
