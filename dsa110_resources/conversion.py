@@ -23,6 +23,7 @@ from dsa110_resources.errors import CorruptInputError, PermanentError
 from dsa110_resources.ms_layout import KEYWORD_DEC_APP, KEYWORD_GROUP_ID, KEYWORD_MISSING, KEYWORD_WRITER
 from dsa110_resources.ms_subtables import SubtableContent, write_subtables
 from dsa110_resources.subband_group import SubbandGroup, field_name, read_group
+from dsa110_resources.uvh5 import open_raw, read_telescope
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,33 @@ def convert_group(
     report = _report(group, Path(ms_path), writer, staging, dict(watch.seconds), bytes_written, options)
     logger.info("%s: %d rows, %d channels in %.1f s (%s)", *_summary(report))
     return report
+
+
+def convert_files(
+    files: Sequence[Path], ms_path: Path, *, options: ConversionOptions | None = None
+) -> ConversionReport:
+    """Convert the files of one observation, whichever telescope wrote them.
+
+    Raw DSA-110 subbands go through :func:`convert_group`, everything else through pyuvdata.
+
+    Raises
+    ------
+    CorruptInputError
+        A damaged file, or files that do not fit together.
+    """
+    options = options or ConversionOptions()
+    first = Path(files[0])
+    with open_raw(first) as file:
+        ours = read_telescope(file) == instrument.TELESCOPE_NAME
+    if ours:
+        return convert_group(files, ms_path, options=options, partition=Path(ms_path).stem)
+    if options.writer == "direct":
+        raise PermanentError(
+            "the direct writer knows DSA-110 raw files only", path=first, cure="use the writer auto or pyuvdata"
+        )
+    from dsa110_resources.conversion_pyuvdata import convert_foreign
+
+    return convert_foreign([Path(path) for path in files], Path(ms_path), partition=Path(ms_path).stem)
 
 
 def _summary(report: ConversionReport) -> tuple[str, int, int, float, str]:

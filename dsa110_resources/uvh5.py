@@ -183,7 +183,7 @@ def read_header(path: Path) -> SubbandHeader:
     """
     path = Path(path)
     with open_raw(path) as file:
-        telescope = _text(_field(file, "Header/telescope_name"))
+        telescope = read_telescope(file)
         if telescope != instrument.TELESCOPE_NAME:
             raise ForeignDataError(
                 f"written by telescope {telescope!r}, not {instrument.TELESCOPE_NAME!r}",
@@ -215,6 +215,11 @@ def read_header(path: Path) -> SubbandHeader:
         )
     _require_sane(result)
     return result
+
+
+def read_telescope(file: h5py.File) -> str:
+    """The telescope's name in an open UVH5 file."""
+    return _text(_field(file, "Header/telescope_name"))
 
 
 def _field(file: h5py.File, name: str) -> npt.NDArray[Any]:

@@ -35,17 +35,20 @@ SMALL = array_configuration("small")
 N_TIME, N_BASELINE, N_CHANNEL = 8, 528, 128
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subbands of noise; 14 are missing."""
-    folder = tmp_path_factory.mktemp("set")
+def noise_set(folder: Path, subbands: tuple[int, ...]) -> Path:
     rng = np.random.default_rng(5)
     files = []
-    for subband in (3, 4):
+    for subband in subbands:
         noise = rng.normal(size=(N_TIME, N_BASELINE, 8, 2, 2)).astype(np.float32).view(np.complex64)[..., 0]
         files.append(write_raw_subband(folder / f"x_sb{subband:02d}.hdf5", SMALL, subband, visibilities=noise))
     convert_group(files, folder / "original.ms")
     return folder / "original.ms"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two subbands of noise; 14 are missing."""
+    return noise_set(tmp_path_factory.mktemp("set"), (3, 4))
 
 
 @pytest.fixture
@@ -235,13 +238,11 @@ def test_wsclean_images_it(ms: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("aoflagger") is None, reason="AOFlagger is not installed")
-def test_aoflagger_flags_it(ms: Path) -> None:
+def test_aoflagger_flags_it(tmp_path: Path) -> None:
+    ms = noise_set(tmp_path, tuple(range(16)))
     done = subprocess.run(["aoflagger", str(ms)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    # It forgets the flags it finds: whoever runs it flags the missing subbands again (Layout.missing_channels).
-    layout = read_layout(ms)
-    present = ~(layout.autocorrelations[:, None] | layout.missing_channels)
-    assert 0 < read_column(ms, "FLAG")[:, present].mean() < 0.3
+    assert 0 < flagged_fraction(ms) < 0.1
 
 
 # --- one writer at a time ---------------------------------------------------------------------------------------------

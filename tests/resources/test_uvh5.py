@@ -13,6 +13,7 @@ from dsa110_assets.science.instrument import HEADER_INTEGRATION_S, array_configu
 from dsa110_resources.errors import CorruptInputError, ForeignDataError
 from dsa110_resources.uvh5 import read_baselines, read_group_time, read_header, read_visibilities
 from dsa110_resources.uvh5_tiles import RawTiles, SubbandReader
+from dsa110_resources.uvh5_writer import RawHeader, write_subband
 
 SMALL = array_configuration("small")
 N_BASELINES = len(SMALL.baselines()[0])
@@ -75,6 +76,37 @@ def test_the_real_header_frequency_is_subband_zero() -> None:
     full = array_configuration("full")
     assert full.frequencies_hz(0)[0] == 1498643188.4765625
     assert full.frequencies_hz(7)[47] == 1405137329.1015625
+
+
+def test_the_simulator_writes_the_very_same_file(subband: Path, values: np.ndarray, tmp_path: Path) -> None:
+    """Two writers from one description: same fields, types, shapes, values, and the same reading of them."""
+    header = RawHeader(
+        array=SMALL,
+        frequencies_hz=SMALL.frequencies_hz(3),
+        times_jd=raw_times(SMALL),
+        dec_app_rad=np.radians(DEC_APP_DEG),
+        applied_delays_ns=np.zeros((117, 2), np.int64),
+        written_at="2026-01-25T14:26:00",
+    )
+    path = tmp_path / "simulated.hdf5"
+    write_subband(path, header, values)
+
+    def fields(file: h5py.File) -> dict[str, h5py.Dataset]:
+        found: dict[str, h5py.Dataset] = {}
+        file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        return found
+
+    with h5py.File(subband) as one, h5py.File(path) as other:
+        ours, theirs = fields(one), fields(other)
+        assert sorted(ours) == sorted(theirs)
+        free_text = {"Header/extra_keywords/fs_table", "Header/extra_keywords/applied_delays_ns"}
+        for name in set(ours) - free_text:
+            assert (ours[name].dtype, ours[name].shape) == (theirs[name].dtype, theirs[name].shape), name
+            if name == "Header/uvw_array":
+                np.testing.assert_allclose(ours[name][()], theirs[name][()], atol=2e-4)
+            else:
+                np.testing.assert_array_equal(ours[name][()], theirs[name][()], err_msg=name)
+    assert_fast_reader_gives(path, values)
 
 
 def test_visibilities_come_back_in_the_file_s_order(subband: Path, values: np.ndarray) -> None:
