@@ -78,6 +78,11 @@ class HeadlessRunner:
         self.report.groups = self._groups()
         return self.report
 
+    def run_stages(self, partition: str, stages: Sequence[str]) -> dg.ExecuteInProcessResult:
+        """Run some stages of one tile."""
+        with self._instance() as instance:
+            return self._run(instance, "process_tile", partition, stages)
+
     def build_catalogue(self) -> None:
         """Materialise the master catalogue."""
         with self._instance() as instance:
@@ -102,7 +107,7 @@ class HeadlessRunner:
 
     def _run(
         self, instance: dg.DagsterInstance, job: str, partition: str | None, stages: Sequence[str] | None = None
-    ) -> None:
+    ) -> dg.ExecuteInProcessResult:
         definition = self.definitions.resolve_job_def(job)
         result = definition.execute_in_process(
             instance=instance,
@@ -113,6 +118,7 @@ class HeadlessRunner:
         self._note_checks(result, partition)
         if not result.success:
             self._note_failure(result, job, partition)
+        return result
 
     def _note_checks(self, result: dg.ExecuteInProcessResult, partition: str | None) -> None:
         for evaluation in result.get_asset_check_evaluations():

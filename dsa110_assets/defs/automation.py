@@ -3,14 +3,13 @@
 import dagster as dg
 
 from dsa110_assets.defs.failures import NO_RUN_RETRY
-from dsa110_assets.defs.tiles import DAYS, HOURS, TILE_STAGES, TILES
+from dsa110_assets.defs.tiles import TILE_STAGES
 
 BANDPASS_ASSETS = ("delay_table", "prebandpass_table", "bandpass_table")
 
 process_tile = dg.define_asset_job(
     "process_tile",
     selection=dg.AssetSelection.assets(*TILE_STAGES),
-    partitions_def=TILES,
     executor_def=dg.in_process_executor,
     description="One 5-minute group from its subbands to photometry, in one run.",
     tags=NO_RUN_RETRY,
@@ -19,7 +18,6 @@ process_tile = dg.define_asset_job(
 solve_bandpass = dg.define_asset_job(
     "solve_bandpass",
     selection=dg.AssetSelection.assets(*BANDPASS_ASSETS),
-    partitions_def=DAYS,
     executor_def=dg.in_process_executor,
     description="The day's delay, pre-bandpass phase and bandpass tables, on its best calibrator transit.",
     tags=NO_RUN_RETRY,
@@ -28,7 +26,6 @@ solve_bandpass = dg.define_asset_job(
 solve_gains = dg.define_asset_job(
     "solve_gains",
     selection=dg.AssetSelection.assets("gain_table"),
-    partitions_def=HOURS,
     executor_def=dg.in_process_executor,
     description="The hour's gain table, on the catalogue sky model.",
     tags=NO_RUN_RETRY,

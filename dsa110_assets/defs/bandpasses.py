@@ -88,7 +88,7 @@ def bandpass_tables(
             )
         solutions = [solve_strip(groups, platform) for groups in strips]
         for solution in solutions:
-            register(solution, platform, run_id=context.run_id)
+            register(solution, platform, run_id=context.run.run_id)
     delay, prebandpass, bandpass = (
         dg.MaterializeResult[None](asset_key=name, metadata=bandpass_metadata(solutions, platform, suffix))
         for name, suffix in TABLE_SUFFIXES.items()

@@ -71,7 +71,7 @@ def calibrated_visibilities(
         choices = choose_tables(group, platform, live=LIVE_TAG in context.run.tags)
         missing = [table_type for table_type, choice in choices.items() if not choice]
         if missing:
-            platform.operations.ledger.wait_for_calibration(group.group_id, context.run_id, missing)
+            platform.operations.ledger.wait_for_calibration(group.group_id, context.run.run_id, missing)
             context.log.warning("%s waits for %s", group.group_id, " and ".join(missing))
             yield from check_results("calibrated_visibilities", [waiting_finding(missing)])
             return

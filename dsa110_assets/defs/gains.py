@@ -61,7 +61,7 @@ def gain_table(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
             raise MissingCalibrationError(
                 "no Measurement Set starts in this hour", cure="process the hour's groups first (job process_tile)"
             )
-        solutions = [solve_strip(groups, platform, run_id=context.run_id) for groups in strips]
+        solutions = [solve_strip(groups, platform, run_id=context.run.run_id) for groups in strips]
         findings = judge_gains(solutions, platform.settings.qa_cal_max_flagged)
         register(solutions, findings, platform)
     return dg.MaterializeResult(

@@ -60,11 +60,11 @@ def tile_image(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
         group = hold_group(context, platform)
         applied = read_applied(platform.archive, group.group_id)
         paths = image_paths(platform.archive, group.group_id)
-        report = make_image(group, applied, paths, platform, run_id=context.run_id)
+        report = make_image(group, applied, paths, platform, run_id=context.run.run_id)
         findings = check_image(report, applied, platform.settings)
         for path in product_paths(paths).values():
             publish_image(path, "published" if worst_quality(findings) != "bad" else "staged")
-        rows = image_rows(group, applied, paths, report, findings, archive=platform.archive, run_id=context.run_id)
+        rows = image_rows(group, applied, paths, report, findings, archive=platform.archive, run_id=context.run.run_id)
         write_partition(platform.archive, "images", context.partition_key, rows)
     return dg.MaterializeResult(
         metadata=image_metadata(report, paths), check_results=check_results("tile_image", findings)

@@ -16,7 +16,7 @@ from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES
 from dsa110_assets.science.subbands import jd_of, mjd_of, unix_time_of
 from dsa110_resources.incoming import Stat, read_name
-from dsa110_resources.intake import IntakeOptions, IntakeReport, take_arrivals
+from dsa110_resources.intake import IntakeOptions, IntakeReport, renew_files, take_arrivals
 from dsa110_resources.operations import Group, OperationsStore
 
 TILE_JOB = "process_tile"
@@ -28,6 +28,9 @@ LIVE_PRIORITY, BACKLOG_PRIORITY = 10, 5
 """Both above a backfill's 0."""
 LIVE_WITHIN = timedelta(hours=2)
 """A first attempt at a group that ends within this of the data clock is live."""
+
+RUN_LIMIT = timedelta(hours=3)
+"""Run monitoring ends a run after 2 h: a group held for longer has lost its run."""
 
 CHECKS = (
     Check("files_unchanged", "every file is there with the size it was taken with", blocking=True),
@@ -84,6 +87,9 @@ def subband_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> d
         options=IntakeOptions.from_settings(settings),
         previous=read_cursor(context.cursor),
     )
+    expired = platform.operations.ledger.expire_runs(datetime.now(UTC) - RUN_LIMIT)
+    if expired:
+        context.log.warning("runs of %s ended without a word: failed", ", ".join(expired))
     requests = request_runs(platform.operations, settings.sensor_max_requests, now=datetime.now(UTC))
     summary = describe_report(report, len(requests))
     context.log.info(summary)
@@ -165,6 +171,7 @@ def subband_group(
             yield from check_results("subband_group", findings_without_group(context.partition_key))
             return
         begun = platform.operations.ledger.begin(group.group_id, context.run.run_id)
+        renew_files(platform.operations, begun)
         raw = read_raw_group(platform.operations, begun)
         findings = check_raw_group(raw)
     yield dg.MaterializeResult(
@@ -200,7 +207,13 @@ def check_raw_group(raw: RawGroup) -> list[Finding]:
         else 0.0
     )
     return [
-        Finding("files_unchanged", not changed, len(changed), 0, message=f"gone or changed: {changed or 'none'}"),
+        Finding(
+            "files_unchanged",
+            not changed,
+            len(changed),
+            0,
+            message=f"gone or changed: {changed or 'none'}; if red, copy them again from their nodes",
+        ),
         Finding(
             "all_subbands_arrived",
             not missing,

@@ -67,7 +67,7 @@ def measurement_set(context: dg.AssetExecutionContext, platform: Platform) -> dg
         made = convert_and_flag(group, path, platform.settings)
         findings = check_measurement_set(made, group, platform.settings)
         kind = "calibrators" if calibrators else "science"
-        row = index_row(made, group, findings, kind=kind, run_id=context.run_id, root=platform.archive.root)
+        row = index_row(made, group, findings, kind=kind, run_id=context.run.run_id, root=platform.archive.root)
         write_partition(platform.archive, "ms_index", context.partition_key, row)
     return dg.MaterializeResult(
         metadata=measurement_set_metadata(made), check_results=check_results("measurement_set", findings)

@@ -85,11 +85,11 @@ def photometry(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
             quality=worst_quality(findings),
             catalogue_version=sky_model(platform).name,
             measured_at=utc_now(),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         path = write_partition(platform.archive, "photometry", context.partition_key, rows)
         if worst_quality(findings) != "bad":
-            platform.operations.ledger.complete(group.group_id, context.run_id)
+            platform.operations.ledger.complete(group.group_id, context.run.run_id)
     return dg.MaterializeResult(
         metadata=photometry_metadata(measured) | {"path": dg.MetadataValue.path(path)},
         check_results=check_results("photometry", findings),

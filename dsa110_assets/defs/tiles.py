@@ -36,9 +36,9 @@ def hold_group(context: dg.AssetExecutionContext, platform: Platform) -> Group:
             partition=context.partition_key,
             cure="nothing to do; `dsa110 sql -c 'SELECT group_id FROM ingest_queue'` lists what arrived",
         )
-    if group.run_id == context.run_id and group.state is GroupState.IN_PROGRESS:
+    if group.run_id == context.run.run_id and group.state is GroupState.IN_PROGRESS:
         return group
-    return ledger.begin(group.group_id, context.run_id)
+    return ledger.begin(group.group_id, context.run.run_id)
 
 
 def require_dec(group: Group) -> float:

@@ -181,6 +181,18 @@ def test_a_file_that_vanished_stops_the_run(platform: Platform, instance: dg.Dag
     assert paths[7].name in (check.description or "")
 
 
+def test_a_file_copied_again_is_taken_as_it_is_now(
+    platform: Platform, instance: dg.DagsterInstance, incoming: Path
+) -> None:
+    paths = write_group(incoming)
+    tick(platform, instance)
+    with paths[2].open("ab") as file:
+        file.write(b"\0" * 64)
+    result = run(platform, instance)
+    assert verdicts(result)["files_unchanged"] is True
+    assert platform.operations.arrivals.file_sizes(GROUP)[paths[2]] == paths[2].stat().st_size
+
+
 def test_pointing_changes_and_wrong_clocks_are_warned_of(
     platform: Platform, instance: dg.DagsterInstance, incoming: Path
 ) -> None:
