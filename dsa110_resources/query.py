@@ -8,7 +8,6 @@ once and always sees what is on disk at the time of the query.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from pathlib import Path
@@ -23,8 +22,7 @@ from dsa110_resources import views
 from dsa110_resources.archive import Archive
 from dsa110_resources.compaction import find_table_files
 from dsa110_resources.errors import TransientError
-
-log = logging.getLogger(__name__)
+from dsa110_resources.parquet import count_rows
 
 DEFAULT_METHOD = "residual"
 """Photometry method that the ``photometry`` view shows."""
@@ -171,9 +169,9 @@ class ArchiveConnection:
         self._duckdb.execute(f"CREATE OR REPLACE VIEW store.{relation} AS {select}")
 
     def _current(self, table: str, files: list[str]) -> list[str]:
-        """Files of the partition that the table's main view shows."""
+        """Files of the partition that the main view shows: the last day that has rows, or the version in use."""
         if table not in views.CURRENT_VERSION:
-            return files[-1:]
+            return next(([path] for path in reversed(files) if count_rows(path)), files[-1:])
         version = read_current_version(self._archive)
         chosen = [path for path in files if version is not None and Path(path).parent.name == version]
         return chosen or [max(files, key=lambda path: os.stat(path).st_mtime_ns)]  # noqa: PTH116

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.io.votable import parse_single_table
 
@@ -35,6 +33,8 @@ from dsa110_resources.errors import PermanentError
 Floats = npt.NDArray[np.float64]
 
 _UNIT_OF_AXIS_ERROR = {"s": 15.0, "arcsec": 1.0, "deg": 3600.0, "mas": 1e-3, "degree": 3600.0}
+_DUPLICATE_FLAGS = frozenset({"dupflag", "duplicateflag"})
+_POORER_COPY = 2
 _NULL_WORDS = ["", " ", "null", "NULL", "nan", "NaN", "--", "N/A"]
 
 
@@ -127,6 +127,15 @@ def read_raw_table(path: Path) -> RawTable:
         ) from error
 
 
+def without_duplicates(raw: RawTable) -> RawTable:
+    """Leave out rows that a survey itself marks as the poorer copy of another (VLASS: duplicate flag 2)."""
+    flag = next((name for name in raw.frame.columns if name.lower().replace("_", "") in _DUPLICATE_FLAGS), None)
+    if flag is None:
+        return raw
+    is_copy = pd.to_numeric(raw.frame[flag], errors="coerce") >= _POORER_COPY
+    return RawTable(raw.frame[~is_copy].reset_index(drop=True), raw.units)
+
+
 def _read_fits(path: Path) -> RawTable:
     with fits.open(path) as hdus:
         tables = [hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
@@ -181,6 +190,7 @@ def _fill(values: npt.NDArray[np.generic]) -> float | None:
 
 def _survey_table(source: SurveyInput, raw: RawTable, options: CatalogueOptions) -> SurveyTable:
     survey = require_survey(source.survey)
+    raw = without_duplicates(raw)
     roles = find_columns(list(raw.frame.columns), override=source.columns)
     ra_deg = _angle(raw, roles["ra"], is_hours=True)
     dec_deg = _angle(raw, roles["dec"], is_hours=False)
@@ -238,7 +248,17 @@ def _angle(raw: RawTable, column: str, *, is_hours: bool) -> Floats:
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().sum() * 2 > len(values):
         return numbers.to_numpy(dtype=np.float64)
-    return np.asarray(Angle(values.astype(str).to_list(), unit=u.hourangle if is_hours else u.deg).deg)
+    degrees_or_hours = _sexagesimal(values.astype(str))
+    return degrees_or_hours * 15.0 if is_hours else degrees_or_hours
+
+
+def _sexagesimal(texts: pd.Series) -> Floats:
+    """Numbers of texts such as ``10 02 03.4``, ``-10:02:03.4`` or ``10h02m03.4s``; NaN where it is none."""
+    parts = texts.str.extract(r"^\s*([+-]?)(\d{1,3})[\s:hd°]+(\d{1,2})[\s:m']+(\d{1,2}(?:\.\d*)?)")
+    first, minutes, seconds = (pd.to_numeric(parts[column]).to_numpy(dtype=np.float64) for column in (1, 2, 3))
+    sign = np.where(parts[0].to_numpy(dtype=object) == "-", -1.0, 1.0)
+    number: Floats = sign * (first + minutes / 60.0 + seconds / 3600.0)
+    return number
 
 
 def _axis_error_scale(raw: RawTable, roles: Mapping[Role, str], role: Role, dec_deg: Floats) -> float | Floats:

@@ -122,6 +122,28 @@ def test_sexagesimal_positions_are_read_by_override(tmp_path: Path) -> None:
     np.testing.assert_allclose(nvss.dec_deg, [60.0, -10.0, 0.5], atol=1e-10)
 
 
+def test_rows_that_vlass_marks_as_poorer_copies_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "vlass.csv"
+    path.write_text("RA,DEC,Total_flux,Duplicate_flag\n10,5,3.0,0\n10,5,3.1,2\n11,5,9.0,1\n12,5,8.0,\n")
+    np.testing.assert_array_equal(read_survey(SurveyInput(path, "vlass", flux_unit="mjy")).ra_deg, [10.0, 11.0, 12.0])
+
+
+@pytest.mark.parametrize(
+    ("ra", "dec", "expected"),
+    [
+        ("10:02:03.5", "-00:30:36", (150.514583333, -0.51)),
+        ("10h02m03.5s", "+89d59m59.99s", (150.514583333, 89.999997222)),
+        ("23 59 59.99", "-89 00 00", (359.999958333, -89.0)),
+    ],
+)
+def test_sexagesimal_forms(tmp_path: Path, ra: str, dec: str, expected: tuple[float, float]) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text(f"RA\tDEC\tflux\n{ra}\t{dec}\t100\nnone\tnone\t100\n")
+    table = read_survey(SurveyInput(path, "nvss", flux_unit="mjy"))
+    np.testing.assert_allclose((table.ra_deg[0], table.dec_deg[0]), expected, atol=1e-9)
+    assert len(table) == 1
+
+
 def test_a_declared_unit_that_the_file_contradicts_or_the_values_deny_stops(tmp_path: Path) -> None:
     path = tmp_path / "nvss.tsv"
     path.write_text(VIZIER_TSV)

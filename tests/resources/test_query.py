@@ -203,6 +203,12 @@ def test_statistics_show_the_latest_day_and_keep_their_history(filled: Archive) 
         assert pairs == [("2026-01-26", 100.0, 60.0)]
 
 
+def test_a_day_without_rows_does_not_hide_the_day_before(filled: Archive) -> None:
+    write_partition(filled, "variability_stats", "2026-01-27", pd.DataFrame())
+    with connect(filled) as connection:
+        assert connection.execute("SELECT day FROM variability_stats").fetchall() == [("2026-01-26",)]
+
+
 def test_triage_is_joined_and_people_can_raise_candidates(triaged: Archive) -> None:
     with connect(triaged) as connection:
         rows = connection.execute(
