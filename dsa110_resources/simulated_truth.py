@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from dsa110_assets.science.components import Components
 from dsa110_assets.science.flux_scale import power_law
-from dsa110_assets.science.instrument import REFERENCE_FREQUENCY_HZ
+from dsa110_assets.science.instrument import N_SUBBANDS, REFERENCE_FREQUENCY_HZ
 from dsa110_assets.science.simulation_campaign import Campaign
 from dsa110_assets.science.simulation_group import GroupSimulator
 from dsa110_assets.science.simulation_schedule import MJD_ZERO_JD
@@ -128,8 +128,10 @@ def _group_row(group_id: str, simulator: GroupSimulator, paths: list[Path], faul
 
 
 def _flux_rows(group_id: str, simulator: GroupSimulator) -> pd.DataFrame:
-    """True flux density at the reference frequency, drift-averaged beam, and closest approach, per source."""
+    """True flux densities (reference frequency, and each subband's centre), drift-averaged beam, closest approach."""
     sky, rows = simulator.campaign.sky, simulator.sources
+    centres = simulator.frequencies_hz.reshape(N_SUBBANDS, -1).mean(axis=1)
+    subbands = sky.flux_jy(centres, simulator.planned.mid_mjd)[rows]
     flux = sky.flux_jy(REFERENCE_FREQUENCY_HZ, simulator.planned.mid_mjd)[rows, 0]
     return pd.DataFrame(
         {
@@ -137,6 +139,7 @@ def _flux_rows(group_id: str, simulator: GroupSimulator) -> pd.DataFrame:
             "source_id": sky.components.source_id[rows],
             "mjd": simulator.planned.mid_mjd,
             "flux_jy": flux,
+            "subband_fluxes_jy": list(subbands),
             "primary_beam": simulator.mean_beam(),
             "separation_deg": np.degrees(simulator.separation_rad.min(axis=0)),
             "kind": sky.kind[rows],

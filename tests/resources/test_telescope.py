@@ -1,5 +1,6 @@
 """The simulated telescope on disk: what a pipeline would find, against the truth beside it."""
 
+import os
 import shutil
 
 import h5py
@@ -117,6 +118,17 @@ def test_consecutive_groups_share_the_gains_truth_and_the_sky(observed):
     assert groups.n_sources.min() > 150
 
 
+def test_true_fluxes_are_given_per_subband_too(observed):
+    """Subband 0 is the highest: a steep source is faintest there."""
+    fluxes = pd.read_parquet(observed.truth_dir / "fluxes.parquet").set_index("source_id")
+    sources = pd.read_parquet(observed.truth_dir / "sources.parquet").set_index("source_id")
+    steady = fluxes[(fluxes.group_id == observed.groups[0][0]) & (fluxes.kind == "steady")]
+    spectra = np.stack(steady.subband_fluxes_jy)
+    assert spectra.shape == (len(steady), 16)
+    alpha = np.log(spectra[:, 0] / spectra[:, 15]) / np.log(1492.9058837890625 / 1317.1246337890625)
+    np.testing.assert_allclose(alpha, sources.spectral_index[steady.index], rtol=1e-6, atol=1e-9)
+
+
 def test_sources_table_holds_true_and_believed_positions(observed):
     sources = pd.read_parquet(observed.truth_dir / "sources.parquet")
     catalogue = read_component_catalogue(observed.catalogue_path)
@@ -231,3 +243,15 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkey
     with pytest.raises(DiskFullError, match=r"2\.3 GB are needed and 1\.0 GB are free"):
         simulate(SimulationOptions(array="full"), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.truth
+def test_cost_of_a_full_group_of_two_hundred_sources(tmp_path):
+    """Under 30 CPU-seconds and 2.33 GB; a small group, compiled code loaded, under 3."""
+    for array, limit_s in (("small", 6.0), ("small", 3.0), ("full", 30.0)):
+        before = os.times()
+        observation = simulate(SimulationOptions(array=array), tmp_path / array)
+        after = os.times()
+        assert after.user + after.system - before.user - before.system < limit_s
+    assert 180 < pd.read_parquet(observation.truth_dir / "groups.parquet").n_sources[0] < 230
+    assert sum(p.stat().st_size for p in observation.groups[0][1]) == pytest.approx(2_325_577_600, rel=1e-4)
