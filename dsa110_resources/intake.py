@@ -167,6 +167,21 @@ def arrival_of(candidate: Candidate, header: SubbandHeader) -> Arrival:
     )
 
 
+def renew_files(store: OperationsStore, group: Group) -> list[Path]:
+    """Take the group's files that were copied again since (another size, the same subband); returns them."""
+    taken = store.arrivals.file_sizes(group.group_id)
+    renewed = []
+    for path, size in taken.items():
+        if not path.is_file() or path.stat().st_size == size:
+            continue
+        found = path.stat()
+        arrival = arrival_of(Candidate(path, found.st_size, found.st_mtime_ns), read_header(path))
+        if store.arrivals.renew(arrival):
+            _LOG.warning("%s was copied again: %d B instead of %d B", path, found.st_size, size)
+            renewed.append(path)
+    return renewed
+
+
 def write_records(store: OperationsStore, archive: Archive, *, now: datetime) -> list[Path]:
     """Write every quarantine record that is still missing, and close those whose group was taken up again."""
     groups, files = store.arrivals.unrecorded()

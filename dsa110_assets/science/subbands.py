@@ -22,8 +22,6 @@ SAME_GROUP_S = 0.5 * CORRELATOR_SAMPLE_S
 """Header start times of one group agree within half a correlator sample, 0.0671 s."""
 WINDOW_S = 300
 """Length of a tile partition: shorter than the 309.24 s between group starts, so a window holds at most one start."""
-ETCD_DEFAULT_MJD = 55000.0
-"""What the raw writer silently counts from when it cannot read its time base (2009-06-18)."""
 
 _DAY_S = 86400.0
 _UNIX_EPOCH_JD = 2440587.5
@@ -117,11 +115,6 @@ def jd_of(moment: datetime) -> float:
 def is_same_group(first_jd: float, second_jd: float) -> bool:
     """Whether two header start times (Julian dates, UTC) are of one group."""
     return abs(first_jd - second_jd) * _DAY_S <= SAME_GROUP_S
-
-
-def is_etcd_default(time_jd: float) -> bool:
-    """Whether a header time counts from MJD 55000: the writer had no time base, the true time is unknown."""
-    return ETCD_DEFAULT_MJD <= mjd_of(time_jd) < ETCD_DEFAULT_MJD + 1.0
 
 
 def group_of_files(times_jd: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from dsa110_assets.science.subbands import (
-    GroupingOptions,
-)
+from dsa110_assets.science.subbands import SAME_GROUP_S, GroupingOptions
 from dsa110_resources.operations.engine import Database, utc_now
 from dsa110_resources.operations.groups import Arrival, Group, Registration, RejectedFile, group_of_row
 from dsa110_resources.operations.membership import register_arrivals
@@ -63,6 +61,25 @@ class ArrivalBook:
         moment = now or utc_now()
         with self._database.writing() as connection:
             return register_arrivals(connection, arrivals, options, moment)
+
+    def renew(self, arrival: Arrival) -> bool:
+        """Take a file that was copied again under the same path; False unless it is the same subband and shape."""
+        same = (_F.file_path == str(arrival.path)) & (_F.subband_idx == arrival.subband_idx)
+        same &= (_F.shape == arrival.shape) & (sa.func.abs(_F.start_jd - arrival.start_jd) <= SAME_GROUP_S / _DAY_S)
+        values = {"file_size": arrival.size, "mtime_ns": arrival.mtime_ns}
+        with self._database.writing() as connection:
+            return connection.execute(sa.update(subband_files).where(same).values(**values)).rowcount == 1
+
+    def drop(self, path: Path) -> bool:
+        """Forget a file that is lost for good, so that its group can be processed without it; False if unknown."""
+        with self._database.writing() as connection:
+            chosen = sa.select(_F.group_id).where(_F.file_path == str(path))
+            group_id = connection.execute(chosen).scalar_one_or_none()
+            if group_id is None:
+                return False
+            connection.execute(sa.delete(subband_files).where(_F.file_path == str(path)))
+            update_group(connection, group_id, {"n_subbands": _Q.n_subbands - 1}, utc_now())
+        return True
 
     def settle(
         self,

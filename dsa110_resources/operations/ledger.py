@@ -224,6 +224,20 @@ class Ledger:
         with self._database.writing() as connection:
             return _transition(connection, group_id, states, values, now=now)
 
+    def expire_runs(self, before: datetime, *, now: datetime | None = None) -> list[str]:
+        """Fail groups whose run began before a moment and never ended: run monitoring ended it, or it was deleted.
+
+        Returns
+        -------
+        list of str
+            The groups; nothing else would ever settle them, and their hour would never close.
+        """
+        stale = sa.select(_Q.group_id, _Q.run_id).where(_Q.state == GroupState.IN_PROGRESS, _Q.started_at < before)
+        with self._database.reading() as connection:
+            rows = connection.execute(stale.order_by(_Q.start_jd)).all()
+        message = "its run ended without a word (killed, or deleted); `dsa110 reprocess` runs it again"
+        return [row.group_id for row in rows if self.fail(row.group_id, row.run_id, message, now=now)]
+
     def release(self, table_type: str, dec_deg: float, *, now: datetime | None = None) -> list[str]:
         """Release groups waiting for this table type on this strip (the registry does it by itself)."""
         with self._database.writing() as connection:

@@ -16,6 +16,7 @@ from dsa110_resources.operations.engine import Database
 from dsa110_resources.operations.groups import Group
 from dsa110_resources.operations.ledger import Ledger
 from dsa110_resources.operations.periods import Period, Periods
+from dsa110_resources.operations.refinement import find_refinable
 from dsa110_resources.operations.registry import Registry
 from dsa110_resources.operations.schema import METADATA, GroupState
 from dsa110_resources.operations.triage import Triage
@@ -97,6 +98,11 @@ class OperationsStore:
     ) -> list[Group]:
         """Groups that start in [start_mjd, end_mjd): see :meth:`Ledger.groups_between`."""
         return self.ledger.groups_between(start_mjd, end_mjd, states)
+
+    def groups_to_refine(self, start_mjd: float, end_mjd: float) -> list[Group]:
+        """Tiles that a later gain table would improve: see :func:`find_refinable`; mark them once made again."""
+        groups = self.ledger.groups_between(start_mjd, end_mjd, [GroupState.COMPLETED])
+        return find_refinable(groups, self.registry.tables("G", active_only=True))
 
     def closed_hours(self, **options: Any) -> list[Period]:
         """Hours whose groups are settled: see :meth:`Periods.closed`."""

@@ -119,11 +119,12 @@ def test_late_subbands_revive_a_quarantined_group_once_it_has_enough(store: Oper
     store.arrivals.set_record(Path("/records/a.json"), group_id=GROUP)
     assert register(store, arrival(12)) == ["late"]
     group = store.ledger.require(GROUP)
-    assert (group.state, group.attempt, group.record_path) == (GroupState.QUARANTINED, 1, None)
+    assert (group.state, group.attempt, group.record_due) == (GroupState.QUARANTINED, 1, True)
     assert group.error_message == "13 of 16 subbands after 600 s (at least 14 are needed)"
     assert register(store, arrival(13)) == ["late"]
     group = store.ledger.require(GROUP)
     assert (group.state, group.attempt, group.reason) == (GroupState.PENDING, 2, None)
+    assert [g.group_id for g in store.arrivals.taken_up_again()] == [GROUP]
 
 
 def test_a_subband_that_arrives_during_the_run_gives_the_next_attempt_when_it_ends(store: OperationsStore) -> None:
@@ -237,3 +238,20 @@ def test_permanent_failures_can_be_quarantined(store: OperationsStore) -> None:
     groups, _ = store.arrivals.unrecorded()
     assert [(g.group_id, g.reason, g.cure) for g in groups] == [(group_id, "unusable", "look at the correlator")]
     assert not store.arrivals.quarantine("2001-01-01T00:00:00", "x", "y", "z")
+
+
+def test_a_file_copied_again_is_renewed_only_if_it_is_the_same_subband(store: OperationsStore) -> None:
+    register(store, arrival(3))
+    assert store.arrivals.renew(arrival(3, size=99))
+    assert list(store.arrivals.file_sizes(GROUP).values()) == [99]
+    path = arrival(3).path
+    assert not store.arrivals.renew(arrival(4, path=path))
+    assert not store.arrivals.renew(arrival(3, path=path, start_jd=jd_of(START) + SECOND))
+    assert not store.arrivals.renew(arrival(3, path=path, shape="another"))
+
+
+def test_a_file_lost_for_good_can_be_dropped(store: OperationsStore) -> None:
+    group_id = make_group(store)
+    assert store.arrivals.drop(arrival(9).path)
+    assert not store.arrivals.drop(arrival(9).path)
+    assert store.ledger.begin(group_id, "run").missing_subbands == (9,)

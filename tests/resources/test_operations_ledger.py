@@ -177,6 +177,35 @@ def test_calibrators_and_refinement_are_recorded(store: OperationsStore) -> None
     assert store.ledger.require(group_id).has_calibrator is False
 
 
+def test_a_group_whose_run_vanished_is_failed(store: OperationsStore) -> None:
+    group_id = make_group(store)
+    store.ledger.begin(group_id, "run", now=NOW)
+    assert store.ledger.expire_runs(NOW) == []
+    assert store.ledger.expire_runs(NOW + timedelta(hours=3)) == [group_id]
+    assert store.ledger.require(group_id).state is GroupState.FAILED
+    assert store.ledger.expire_runs(NOW + timedelta(hours=3)) == []
+
+
+def test_tiles_are_refined_once_when_both_bracketing_gains_are_there(store: OperationsStore) -> None:
+    group_id = complete_group(store, now=NOW)
+    other_strip = complete_group(store, group=1, now=NOW)
+    store.registry.register(table("G", hours=-0.5), now=NOW - timedelta(hours=1))
+    assert store.groups_to_refine(0.0, 1e6) == []  # one side only
+    store.registry.register(table("G", hours=0.5, dec_deg=54.6), now=NOW + timedelta(hours=1))
+    assert store.groups_to_refine(0.0, 1e6) == []  # another strip
+    store.registry.register(table("G", hours=0.5), now=NOW + timedelta(hours=1))
+    assert [group.group_id for group in store.groups_to_refine(0.0, 1e6)] == [group_id, other_strip]
+    store.ledger.mark_refined([group_id, other_strip])
+    assert store.groups_to_refine(0.0, 1e6) == []
+
+
+def test_tiles_made_with_both_gains_need_no_refinement(store: OperationsStore) -> None:
+    for hours in (-0.5, 0.5):
+        store.registry.register(table("G", hours=hours), now=NOW - timedelta(hours=1))
+    complete_group(store, now=NOW)
+    assert store.groups_to_refine(0.0, 1e6) == []
+
+
 _DAEMON = """
 import sys
 from ledger_rows import NOW, arrival, register, settle

@@ -18,7 +18,6 @@ from dsa110_assets.science.subbands import (
     group_of_files,
     group_start_of,
     hour_key_of,
-    is_etcd_default,
     is_same_group,
     jd_of,
     mjd_of,
@@ -183,7 +182,8 @@ def test_the_majority_gives_a_group_its_shape(shapes: list[str], odd: list[int])
     assert find_odd_shapes(shapes) == odd
 
 
-@pytest.mark.parametrize(("mjd", "expected"), [(55000.0, True), (55000.7, True), (54999.99, False), (55001.0, False)])
-def test_the_writers_default_time_is_known(mjd: float, expected: bool) -> None:
-    assert is_etcd_default(mjd + 2400000.5) is expected
-    assert mjd_of(mjd + 2400000.5) == pytest.approx(mjd, abs=1e-9)
+@given(MOMENTS)
+def test_julian_dates_and_moments_agree(moment: datetime) -> None:
+    time_jd = jd_of(moment)
+    assert unix_time_of(time_jd) == pytest.approx(moment.timestamp(), abs=5e-5)
+    assert mjd_of(time_jd) == pytest.approx(time_jd - 2400000.5, abs=1e-9)
