@@ -13,7 +13,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dsa110_assets.science.instrument import (
-    GROUP_SPACING_S,
     GROUPS_PER_RESTART,
     INTEGRATION_S,
     N_SUBBANDS,
@@ -51,6 +50,8 @@ BYTES_PER_SAMPLE = 13
 """complex64 + float32 nsamples + one flag."""
 BYTES_PER_ROW = 44
 """uvw, time, integration and antennas in the header."""
+PUSH_SPREAD_S = 15.0
+"""The nodes push their finished files one by one; with a pace they land within so many seconds."""
 PACIFIC_DAYS = -8.0 / 24.0
 """``history`` tells local time at the observatory."""
 
@@ -196,13 +197,12 @@ class Observer:
             staged = incomplete_name(target)
             write_subband(staged, self._header(planned, subband), simulator.visibilities(subband, threads))
             damage_file(staged, self._faults, index, subband)
-        self._wait_until(float(planned.times_jd[-1]), INTEGRATION_S)
         arrived = []
-        for subband in sorted(order, key=lambda s: (s in late, s)):
-            if subband in late:
-                self._wait_until(float(planned.name_times_jd[subband]), GROUP_SPACING_S)
+        for due_s, subband in sorted((self._arrival_s(planned, s, s in late), s) for s in order):
+            self._wait_until(float(planned.times_jd[-1]), due_s)
             if not stays_incomplete(self._faults, index, subband):
                 arrived.append(incomplete_name(targets[subband]).replace(targets[subband]))
+        arrived.sort(key=lambda path: path.stem[-2:])
         return arrived + extra_files(arrived, self._faults, planned)
 
     def _header(self, planned: PlannedGroup, subband: int) -> RawHeader:
@@ -216,6 +216,12 @@ class Observer:
             written_at=group_id_of(float(planned.name_times_jd[subband]) + PACIFIC_DAYS),
         )
         return disturb_header(header, self._faults, planned.index, subband)
+
+    def _arrival_s(self, planned: PlannedGroup, subband: int, is_late: bool) -> float:
+        """Seconds from the middle of the last integration until a node has pushed its file to the storage host."""
+        name_lag_s = float(planned.name_times_jd[subband] - planned.name_times_jd.min()) * 86400.0
+        pushed = seeded_generator(self._campaign.options.seed, "arrival", planned.index, subband).random()
+        return INTEGRATION_S + pushed * PUSH_SPREAD_S + (name_lag_s if is_late else 0.0)
 
     def _wait_until(self, time_jd: float, seconds: float) -> None:
         """Sleep until so many seconds after a moment of the sky, counted from the beginning of the campaign."""

@@ -222,19 +222,21 @@ def test_days_write_one_field_at_the_same_sidereal_time(tmp_path):
         assert np.median(corrected.real) == pytest.approx(10.0, rel=0.01)
 
 
-def test_watch_publishes_groups_in_scaled_time(tmp_path):
-    now, published = [0.0], []
+def test_watch_publishes_groups_in_scaled_time_the_late_node_last(tmp_path):
+    now, seen = [0.0], []
 
     def sleep(seconds):
-        published.append((now[0], len(list(tmp_path.glob("*_sb??.hdf5")))))
+        seen.append((now[0], len(list(tmp_path.glob("*_sb??.hdf5")))))
         now[0] += seconds
 
-    options = SimulationOptions(n_groups=2, sky=EMPTY_SKY, instrument=PERFECT)
+    options = SimulationOptions(n_groups=2, sky=EMPTY_SKY, instrument=PERFECT, faults=("late:1:4",), name_skew=False)
     simulate(options, tmp_path, pace=Pace(speed=60.0, sleep=sleep, clock=lambda: now[0]))
-    assert [n for _, n in published] == [0, 16]
     group_s = 8 * 12.884903
-    assert published[1][0] == pytest.approx(group_s / 60.0, rel=1e-3)
-    assert now[0] == pytest.approx((309.2377 + group_s) / 60.0, rel=1e-3)
+    assert [n for _, n in seen] == list(range(32))
+    starts = [t for t, n in seen if n in (1, 17)]
+    assert group_s / 60.0 <= starts[0] <= (group_s + 15.0) / 60.0
+    assert (309.2377 + group_s) / 60.0 <= starts[1] <= (309.2377 + group_s + 15.0) / 60.0
+    assert (309.2377 + group_s + 59.0) / 60.0 <= now[0] <= (309.2377 + group_s + 97.1) / 60.0
 
 
 def test_a_disk_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch):
