@@ -228,7 +228,9 @@ class _Product:
     """The matrix product over the columns of some antennas, with the buffers of one thread."""
 
     def __init__(self, n_ant: int, terms: SmearingTerms, pairs: Ints) -> None:
-        self._terms, self._pairs = terms, pairs
+        self._terms = terms
+        places = [pairs[:, 0] * n_ant + pairs[:, 1], pairs[:, 1] * n_ant + pairs[:, 0], pairs[:, 2]]
+        self._places = np.stack(places, axis=1).astype(np.uintp)
         self._n_column = _count_columns(terms)
         n_source = int(terms.last.max(initial=0))
         self._n_source = n_source
@@ -261,4 +263,5 @@ class _Product:
             np.matmul(block, block.transpose(0, 2, 1), out=real)  # the same operand twice: numpy calls syrk
             x, y = block[:, :, : self._n_column], block[:, :, self._n_column :]
             np.matmul(y, x.transpose(0, 2, 1), out=cross)
-            gather_baselines((real, cross), self._pairs, sign, first + start, out)
+            flat = real.reshape(len(block), -1), cross.reshape(len(block), -1)
+            gather_baselines(flat, self._places, sign, first + start, out)

@@ -204,7 +204,7 @@ def fill_phasors(amplitude: Floats32, terms: SmearingTerms, state: RunState, out
 @numba.njit(nogil=True, cache=True)
 def gather_baselines(
     products: tuple[Floats32, Floats32],
-    pairs: Ints,
+    places: npt.NDArray[np.uintp],
     sign: float,
     first_channel: int,
     out: npt.NDArray[np.complex64],
@@ -213,10 +213,11 @@ def gather_baselines(
 
     Parameters
     ----------
-    products : two (n_chan, n, n) float32
+    products : two (n_chan, n * n) float32
         X X^T + Y Y^T and Y X^T of the antenna phasors X + iY.
-    pairs : (n_pair, 3) int
-        Rows of the two antennas in the products, and the row of ``out``.
+    places : (n_pair, 3) unsigned int
+        Elements ij and ji of the products, and the row of ``out``; unsigned, since an index that might be negative
+        costs a branch.
     sign
         +1 or -1 (sources of negative flux).
     first_channel
@@ -232,16 +233,17 @@ def gather_baselines(
     n_chan = real.shape[0]
     factor = np.float32(sign)
     tile = np.empty((16, n_chan), np.complex64)
-    for start in range(0, pairs.shape[0], 16):
-        n = min(16, pairs.shape[0] - start)
+    for start in range(0, places.shape[0], 16):
+        mine = places[start : start + 16]
         for c in range(n_chan):
-            for b in range(n):
-                i, j = pairs[start + b, 0], pairs[start + b, 1]
-                tile[b, c] = complex(factor * real[c, i, j], factor * (cross[c, i, j] - cross[c, j, i]))
-        for b in range(n):
-            row = pairs[start + b, 2]
+            re, im = real[c], cross[c]
+            for b in range(mine.shape[0]):
+                ij, ji = mine[b, 0], mine[b, 1]
+                tile[b, c] = complex(factor * re[ij], factor * (im[ij] - im[ji]))
+        for b in range(mine.shape[0]):
+            row = out[mine[b, 2], first_channel : first_channel + n_chan]
             for c in range(n_chan):
-                out[row, first_channel + c] += tile[b, c]
+                row[c] += tile[b, c]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
@@ -255,7 +257,7 @@ def predict_directly(
     """Sum baseline by baseline, for sources smeared beyond the reach of the expansion.
 
     Adds sum_s S_s sinc(time) sinc(channel) exp(2 pi i f (delay_i - delay_j)) to ``out`` (n_bl, n_chan);
-    ``flux_jy`` is (n_chan, n_src), ``pairs`` as for :func:`gather_baselines`.
+    ``flux_jy`` is (n_chan, n_src), ``pairs`` is (n_bl, 3): two antennas and the row of ``out``.
     """
     for b in range(pairs.shape[0]):
         i, j, row = pairs[b]
