@@ -18,7 +18,7 @@ help:
 	@echo "make truth            full-array and many-day truths (hours); writes docs/truth.md"
 
 setup: $(STAMP)
-	@$(BIN)/dsa110 doctor --packages
+	-@$(BIN)/dsa110 doctor
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
