@@ -88,8 +88,16 @@ class CasaSolver:
             tables["bpcal"] = replace(bandpass, delay_removed=options.apply_delay)
             n_observed = len(copy.layout.antennas_with_data)
             for suffix, path in out.items():
-                write_caltable(path, replace(tables[suffix], n_observed=n_observed), ms=ms)
+                if suffix != "gpcal":
+                    write_caltable(path, replace(tables[suffix], n_observed=n_observed), ms=ms)
             report = report_table(tables["bpcal"], copy.layout, "casa", dict(out))
+            if "gpcal" in out:
+                write_caltable(copy.table("final"), tables["bpcal"], ms=copy.ms)
+                delay = [copy.table("kcal")] if options.apply_delay else []
+                ask = GainOptions(calmode=options.gain_calmode, minsnr=options.minsnr, uvrange=options.uvrange)
+                gain, ratio = self._solve_gain(copy, [*delay, copy.table("final")], ask, tables["bpcal"].refant)
+                write_caltable(out["gpcal"], replace(gain, n_observed=n_observed), ms=ms)
+                report = replace(report, flux_ratio=ratio)
         rogues = name_rogues(tables["kcal"])
         return replace(report, rogue_delays_ns=rogues, times_s={"total": time.monotonic() - started})
 
@@ -98,18 +106,22 @@ class CasaSolver:
     ) -> SolveReport:
         """Solve a gain table with a bandpass applied; amplitudes are made relative to the array's median."""
         started = time.monotonic()
-        solint = "inf" if options.solint_s is None else f"{options.solint_s}s"
         with self._working_copy(ms, components) as copy:
-            refants = [options.refant or read_caltable(bandpass).refant]
-            self._run(copy, "gaincal", "gpcal", options, refants, {
-                "solint": solint, "combine": "scan" if options.solint_s is None else "", "gaintype": "G",
-                "calmode": "ap", "gaintable": [str(bandpass)],
-            })  # fmt: skip
-            raw = read_caltable(copy.table("gpcal"))
-            table, ratio = _shape_table(raw, amplitudes=options.amplitudes)
+            refant = options.refant or read_caltable(bandpass).refant
+            table, ratio = self._solve_gain(copy, [bandpass], options, refant)
             write_caltable(out, replace(table, n_observed=len(copy.layout.antennas_with_data)), ms=ms)
             report = report_table(table, copy.layout, "casa", {"gpcal": out})
         return replace(report, flux_ratio=ratio, times_s={"total": time.monotonic() - started})
+
+    def _solve_gain(
+        self, copy: _WorkingCopy, applied: list[Path], options: GainOptions, refant: str
+    ) -> tuple[GainTable, float]:
+        self._run(copy, "gaincal", "gpcal", options, [refant], {
+            "solint": "inf" if options.solint_s is None else f"{options.solint_s}s",
+            "combine": "scan" if options.solint_s is None else "",
+            "gaintype": "G", "calmode": "ap", "gaintable": [str(path) for path in applied],
+        })  # fmt: skip
+        return _shape_table(read_caltable(copy.table("gpcal")), amplitudes=options.amplitudes)
 
     @contextmanager
     def _working_copy(self, ms: Path, components: Components) -> Iterator[_WorkingCopy]:

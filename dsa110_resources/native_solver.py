@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsa110_assets.science.antenna_solution import AntennaSolution, solve_antennas
-from dsa110_assets.science.bandpass_solve import BandpassSolution, BandpassStream, shape_gains
+from dsa110_assets.science.bandpass_solve import BandpassSolution, BandpassStream, shape_gains, solve_gain
 from dsa110_assets.science.beam import airy_power
 from dsa110_assets.science.block_averaging import average_bandpass, expand_bandpass
 from dsa110_assets.science.components import Components
@@ -64,15 +64,19 @@ class NativeSolver:
             streamed = time.monotonic()
             _require_flux(stream, source, options)
             solution = stream.finish()
+            gain = _gain_of_group(source, solution, options) if "gpcal" in out else None
         except ScienceError as error:
             raise _unsolvable(ms, error) from error
         solved = time.monotonic()
         tables = _bandpass_tables(source, solution, np.array(middles), options)
+        if gain is not None:
+            tables["gpcal"] = gain[0]
         for suffix, path in out.items():
             write_caltable(path, tables[suffix], ms=ms)
         times = {"stream": streamed - started, "solve": solved - streamed, "write": time.monotonic() - solved}
         report = report_table(tables["bpcal"].for_antennas(layout.antenna_names), layout, "native", dict(out))
-        return replace(report, rogue_delays_ns=name_rogues(tables["kcal"]), times_s=times)
+        ratio = None if gain is None else gain[1]
+        return replace(report, flux_ratio=ratio, rogue_delays_ns=name_rogues(tables["kcal"]), times_s=times)
 
     def solve_gains(
         self, ms: Path, components: Components, bandpass: Path, *, options: GainOptions, out: Path
@@ -144,6 +148,21 @@ def _sum_gain_intervals(
     if options.solint_s is None:
         middles = [source.layout.mid_mjd]
     return np.array(middles), sums
+
+
+def _gain_of_group(
+    source: ModelledVisibilities, solution: BandpassSolution, options: BandpassOptions
+) -> tuple[GainTable, float]:
+    """Gain of the calibrator group on its own bandpass, from the same sums, and the flux ratio."""
+    gain, ratio = solve_gain(
+        solution.sums,
+        source.antennas,
+        solution.bandpass,
+        minimum=(options.minsnr, options.min_baselines),
+        amplitudes=options.gain_calmode == "ap",
+    )
+    middle = np.array([source.layout.mid_mjd])
+    return _gain_table(source, [gain], middle, source.names[solution.reference]), ratio
 
 
 def _bandpass_tables(

@@ -27,8 +27,9 @@ __all__ = [
 ]
 
 SolverName = Literal["native", "casa"]
-BANDPASS_PRODUCTS = ("bpcal", "kcal", "prebp")
-"""Keys of ``out`` of a bandpass solve, as the suffixes of the tables' paths; ``bpcal`` is required."""
+BANDPASS_PRODUCTS = ("bpcal", "kcal", "prebp", "gpcal")
+"""Keys of ``out`` of a bandpass solve, as the suffixes of the tables' paths; ``bpcal`` is required. ``gpcal`` is the
+gain of the same group on that bandpass: the data are read, and their model predicted, once for both."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Solver(Protocol):
     def solve_bandpass(
         self, ms: Path, components: Components, *, options: BandpassOptions, out: Mapping[str, Path]
     ) -> SolveReport:
-        """Solve delay, pre-bandpass phase and bandpass; write those whose suffix is a key of ``out``."""
+        """Solve delay, pre-bandpass phase, bandpass and gain; write those whose suffix is a key of ``out``."""
         ...
 
     def solve_gains(
@@ -118,7 +119,7 @@ def require_products(out: Mapping[str, Path]) -> None:
     if unknown or "bpcal" not in out:
         raise PermanentError(
             f"a bandpass solve cannot write {unknown or 'nothing'}",
-            cure=f"give paths for bpcal and, if wanted, kcal and prebp (got {sorted(out)})",
+            cure=f"give paths for bpcal and, if wanted, kcal, prebp and gpcal (got {sorted(out)})",
         )
 
 

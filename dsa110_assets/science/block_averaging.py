@@ -1,5 +1,6 @@
 """Averages of visibility blocks in time and channel, for the ``fast`` solves."""
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -30,25 +31,39 @@ def average_visibilities(
     factors
         Integrations and channels averaged; the last average of a block may hold fewer integrations.
     """
-    good = ~flags & np.isfinite(data.real) & np.isfinite(data.imag)
-    total = _sum_blocks(np.where(good, data, 0), factors)
-    count = _sum_blocks(good.astype(np.float32), factors)
-    mean = total / np.where(count > 0, count, 1.0)
-    return mean.astype(np.complex64), np.asarray(count == 0)
+    n_time, n_bl, n_chan, n_pol = data.shape
+    shape = (-(-n_time // factors[0]), n_bl, group_channels(n_chan, factors[1]), n_pol)
+    mean = np.zeros(shape, np.complex64)
+    empty = np.zeros(shape, bool)
+    _average(data, flags, factors[0], factors[1], mean, empty)
+    return mean, empty
 
 
 def average_times(model: npt.NDArray[np.complex64], factor: int) -> npt.NDArray[np.complex64]:
     """Mean over integrations of a model of shape (n_time, n_bl, n_chan)."""
-    total = _sum_blocks(model[..., None], (factor, 1))[..., 0]
-    counts = np.diff(np.append(np.arange(0, len(model), factor), len(model)))
-    return (total / counts[:, None, None]).astype(np.complex64)
+    starts = np.arange(0, len(model), factor)
+    counts = np.diff(np.append(starts, len(model)))
+    return np.asarray(np.add.reduceat(model, starts, axis=0) / counts[:, None, None], dtype=np.complex64)
 
 
-def _sum_blocks(array: npt.NDArray[np.inexact], factors: tuple[int, int]) -> npt.NDArray[np.inexact]:
-    n_time, n_bl, n_chan, n_pol = array.shape
-    in_time = np.add.reduceat(array, np.arange(0, n_time, factors[0]), axis=0)
-    shape = (len(in_time), n_bl, group_channels(n_chan, factors[1]), factors[1], n_pol)
-    return np.asarray(in_time.reshape(shape).sum(axis=3))
+@numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def _average(data, flags, in_time, in_channel, mean, empty):  # type: ignore[no-untyped-def]
+    n_time = data.shape[0]
+    n_out, n_bl, n_chan, n_pol = mean.shape
+    for k in numba.prange(n_bl):
+        for t in range(n_out):
+            for c in range(n_chan):
+                for p in range(n_pol):
+                    total = np.complex64(0)
+                    count = 0
+                    for i in range(t * in_time, min((t + 1) * in_time, n_time)):
+                        for j in range(c * in_channel, (c + 1) * in_channel):
+                            value = data[i, k, j, p]
+                            if not flags[i, k, j, p] and np.isfinite(value.real) and np.isfinite(value.imag):
+                                total += value
+                                count += 1
+                    mean[t, k, c, p] = total / np.float32(max(count, 1))
+                    empty[t, k, c, p] = count == 0
 
 
 def average_bandpass(gains: npt.NDArray[np.complex128], factor: int) -> npt.NDArray[np.complex64]:

@@ -24,6 +24,8 @@ class BandpassOptions(BaseModel, frozen=True):
     """Wanted phase reference; None, or one without solutions, means the best by data."""
     fill_gaps: int = Field(3, ge=0)
     """Runs of at most this many flagged channels are interpolated from their neighbours (0: none)."""
+    gain_calmode: Literal["p", "ap"] = "ap"
+    """Of the gain table of the calibrator group itself, where one is asked for (``gpcal``)."""
     apply_delay: bool = False
     """Take the delays out of the bandpass: K must then be applied with it. Off: K is solved for quality only."""
     dead_amplitude_ratio: float = Field(0.1, ge=0, lt=1)

@@ -17,7 +17,7 @@ from dsa110_resources.measurement_set import has_column, marker_path, read_colum
 from dsa110_resources.solvers import apply_tables, create_solver
 
 FLUX_JY = 10.0
-SUFFIXES = ("bpcal", "kcal", "prebp")
+SUFFIXES = ("bpcal", "kcal", "prebp", "gpcal")
 
 
 @pytest.fixture(scope="module")
@@ -186,10 +186,18 @@ def test_a_field_too_faint_is_refused_before_it_is_solved(clean, tmp_path):
 
 
 def test_unknown_products_are_refused(clean, tmp_path):
-    with pytest.raises(PermanentError, match="gpcal"):
-        create_solver("native").solve_bandpass(
-            clean[0].ms, clean[0].components, options=BandpassOptions(), out={"gpcal": tmp_path / "x"}
-        )
+    for out in ({"gpcal": tmp_path / "x"}, {"bpcal": tmp_path / "x", "2G": tmp_path / "y"}):
+        with pytest.raises(PermanentError, match="cannot write"):
+            create_solver("native").solve_bandpass(clean[0].ms, clean[0].components, options=BandpassOptions(), out=out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_gain_of_the_calibrator_group_is_unity_within_noise(solved, by_casa):
+    for report in (solved, by_casa):
+        table = read_caltable(report.tables["gpcal"])
+        gains = table.gains[~table.flags]
+        assert np.abs(gains - 1).max() < 5e-3
+        assert report.flux_ratio == pytest.approx(1.0, abs=1e-3)
 
 
 def test_casa_agrees_with_the_injected_gains_and_with_native(clean, solved, by_casa):
