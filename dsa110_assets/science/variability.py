@@ -15,8 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import gammaincc
-from scipy.stats import norm
+from scipy.special import gammaincc, ndtri
 
 from dsa110_assets.science.errors import ShapeError
 
@@ -111,24 +110,28 @@ def chi2_nu(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> Floats:
 
 def p_value(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> Floats:
     """Probability that a constant source shows at least this eta: chi^2_sf((N - 1) eta, N - 1)."""
-    number = _usable(flux, flux_err).number
-    degrees = np.maximum(number - 1.0, 1.0)
-    return _unknown_below(gammaincc(0.5 * degrees, 0.5 * degrees * np.nan_to_num(eta(flux, flux_err))), number)
+    return _chi2_probability(eta(flux, flux_err), _usable(flux, flux_err).number)
+
+
+def _chi2_probability(reduced: Floats, number: Floats) -> Floats:
+    half = 0.5 * np.maximum(number - 1.0, 1.0)
+    return _unknown_below(gammaincc(half, half * np.nan_to_num(reduced)), number)
 
 
 def significance(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> Floats:
     """The one-sided Gaussian equivalent of :func:`p_value`, in sigma; from the Wilson-Hilferty form where p underflows.
 
-    For p below 1e-300: z = ((eta)^(1/3) - 1 + 2/(9 k)) / sqrt(2/(9 k)), k = N - 1 (good to a few per cent).
+    For p below 1e-300: z = (eta^(1/3) - 1 + 2/(9 k)) / sqrt(2/(9 k)), k = N - 1 (good to a few per cent).
     """
-    number = _usable(flux, flux_err).number
-    probability = p_value(flux, flux_err)
-    k = np.maximum(number - 1.0, 1.0)
-    far = (np.cbrt(np.nan_to_num(eta(flux, flux_err))) - 1.0 + 2.0 / (9.0 * k)) / np.sqrt(2.0 / (9.0 * k))
-    with np.errstate(invalid="ignore"):
-        near = norm.isf(np.clip(np.nan_to_num(probability, nan=1.0), 1e-300, 1.0))
-        value = np.where(probability > 1e-300, near, np.maximum(far, near))
-    return _unknown_below(value, number)
+    return _gaussian_significance(eta(flux, flux_err), _usable(flux, flux_err).number)
+
+
+def _gaussian_significance(reduced: Floats, number: Floats) -> Floats:
+    probability = np.nan_to_num(_chi2_probability(reduced, number), nan=1.0)
+    width = 2.0 / (9.0 * np.maximum(number - 1.0, 1.0))
+    far = (np.cbrt(np.nan_to_num(reduced)) - 1.0 + width) / np.sqrt(width)
+    near = -ndtri(np.clip(probability, 1e-300, 1.0 - 1e-16))
+    return _unknown_below(np.where(probability > 1e-300, near, np.maximum(far, near)), number)
 
 
 def vs(flux_a: npt.ArrayLike, flux_b: npt.ArrayLike, err_a: npt.ArrayLike, err_b: npt.ArrayLike) -> Floats:
@@ -195,27 +198,99 @@ def _rank_distances(ordered, centre, distances, rank):  # type: ignore[no-untype
             right += 1
 
 
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _largest_deviations(flux, sigma, good, out, which):  # type: ignore[no-untyped-def]  # pragma: no cover
+@numba.njit(cache=True, nogil=True)
+def _largest_deviation(values, errors, order):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Without one element, a median has at most three values: distances are ranked once for each of them."""
+    ordered = values[order]
+    distances, rank = np.empty(values.size), np.empty(values.size, np.int64)
+    largest, where, centre = -1.0, -1, np.nan
+    for place in range(ordered.size):
+        median = _median_without(ordered, place)
+        if median != centre:
+            centre = median
+            _rank_distances(ordered, centre, distances, rank)
+        scale = max(errors[order[place]], 1.482602218505602 * _median_without(distances, rank[place]))
+        deviation = abs(ordered[place] - centre) / scale
+        if deviation > largest:
+            largest, where = deviation, order[place]
+    return largest, where
+
+
+@numba.njit(cache=True, nogil=True)
+def _undominated(order, errors):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Elements, in the given order, whose error is below that of all before: the others cannot win a pair."""
+    kept, least = [order[0]], errors[order[0]]
+    for k in order[1:]:
+        if errors[k] < least:
+            kept.append(k)
+            least = errors[k]
+    return kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _extreme_pair(values, errors, order):  # type: ignore[no-untyped-def]  # pragma: no cover
+    largest, modulation = 0.0, np.nan
+    for i in _undominated(order[::-1], errors):
+        for j in _undominated(order, errors):
+            difference = values[i] - values[j]
+            ratio = difference / np.sqrt(errors[i] ** 2 + errors[j] ** 2)
+            if i != j and ratio >= largest:
+                largest = ratio
+                total = values[i] + values[j]
+                modulation = abs(2.0 * difference / total) if total != 0.0 else np.nan
+    return largest, modulation
+
+
+@numba.njit(cache=True, nogil=True)
+def _moments(values, errors, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Mean, weighted mean, std (ddof 1), eta, debiased modulation, two-pass."""
+    n = values.size
+    weights, weighted, mean = 0.0, 0.0, 0.0
+    for k in range(n):
+        mean += values[k] / n
+        weights += 1.0 / errors[k] ** 2
+        weighted += values[k] / errors[k] ** 2
+    weighted /= weights
+    squares, chi2, excess = 0.0, 0.0, 0.0
+    for k in range(n):
+        squares += (values[k] - mean) ** 2
+        chi2 += ((values[k] - weighted) / errors[k]) ** 2
+        excess += (values[k] - mean) ** 2 - errors[k] ** 2
+    out[0], out[1] = mean, weighted
+    if n >= 2:
+        out[5], out[6] = np.sqrt(squares / (n - 1)), chi2 / (n - 1)
+        if mean != 0.0:
+            out[7] = out[5] / mean
+            out[8] = np.sqrt(max(excess / n, 0.0)) / mean
+
+
+@numba.njit(cache=True, nogil=True, parallel=True)
+def _measure_all(flux, sigma, good, out, which):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Per source: moments (0, 1, 5-8), median, min, max (2-4), largest pair (9, 10) and deviation (11)."""
     for s in numba.prange(flux.shape[0]):
         values, errors = flux[s][good[s]], sigma[s][good[s]]
-        if values.size < 2:
+        n = values.size
+        if n == 0:
             continue
         order = np.argsort(values)
-        ordered = values[order]
-        distances, rank = np.empty(values.size), np.empty(values.size, np.int64)
-        largest, where, centre = -1.0, -1, np.nan
-        for place in range(ordered.size):
-            median = _median_without(ordered, place)
-            if median != centre:
-                centre = median
-                _rank_distances(ordered, centre, distances, rank)
-            scale = max(errors[order[place]], 1.482602218505602 * _median_without(distances, rank[place]))
-            deviation = abs(ordered[place] - centre) / scale
-            if deviation > largest:
-                largest, where = deviation, order[place]
-        out[s], which[s] = largest, np.flatnonzero(good[s])[where]
+        _moments(values, errors, out[s])
+        out[s, 2] = 0.5 * (values[order[n // 2]] + values[order[(n - 1) // 2]])
+        out[s, 3], out[s, 4] = values[order[0]], values[order[-1]]
+        if n >= 2:
+            out[s, 9], out[s, 10] = _extreme_pair(values, errors, order)
+            out[s, 11], where = _largest_deviation(values, errors, order)
+            which[s] = np.flatnonzero(good[s])[where]
+
+
+def _measure(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+    """(…, 12) values of `_measure_all`, the epoch of the largest deviation, and the number of epochs."""
+    values, good, number = _usable(flux, flux_err)
+    sigma = np.where(good, flux_err, 1.0)
+    shape = values.shape[:-1]
+    rows = (int(np.prod(shape)), values.shape[-1])
+    out, which = np.full((rows[0], 12), np.nan), np.full(rows[0], -1, np.int64)
+    _measure_all(values.reshape(rows), sigma.reshape(rows), good.reshape(rows), out, which)
+    return out.reshape((*shape, 12)), which.reshape(shape), number
 
 
 def sigma_deviation(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> Floats:
@@ -237,43 +312,8 @@ def sigma_deviation(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> Floats:
 
 def largest_deviation(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> tuple[Floats, npt.NDArray[np.int64]]:
     """:func:`sigma_deviation` and the epoch it was found at (-1 where unknown)."""
-    values, good, _ = _usable(flux, flux_err)
-    sigma = np.where(good, flux_err, 1.0)
-    shape = values.shape[:-1]
-    rows = (int(np.prod(shape)), values.shape[-1])
-    out, which = np.full(rows[0], np.nan), np.full(rows[0], -1, np.int64)
-    _largest_deviations(values.reshape(rows), np.ascontiguousarray(sigma).reshape(rows), good.reshape(rows), out, which)
-    return out.reshape(shape), which.reshape(shape)
-
-
-@numba.njit(cache=True, nogil=True)
-def _undominated(order, variance):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Elements, in the given order, whose variance is below that of all before: the others cannot win a pair."""
-    kept, least = [order[0]], variance[order[0]]
-    for k in order[1:]:
-        if variance[k] < least:
-            kept.append(k)
-            least = variance[k]
-    return kept
-
-
-@numba.njit(cache=True, nogil=True, parallel=True)
-def _extreme_pairs(flux, sigma, good, out_vs, out_m):  # type: ignore[no-untyped-def]  # pragma: no cover
-    for s in numba.prange(flux.shape[0]):
-        values, variance = flux[s][good[s]], sigma[s][good[s]] ** 2
-        if values.size < 2:
-            continue
-        order = np.argsort(values)
-        largest, modulation = -1.0, np.nan
-        for i in _undominated(order[::-1], variance):
-            for j in _undominated(order, variance):
-                difference = values[i] - values[j]
-                ratio = difference * difference / (variance[i] + variance[j])
-                if i != j and difference >= 0.0 and ratio > largest:
-                    largest = ratio
-                    total = values[i] + values[j]
-                    modulation = abs(2.0 * difference / total) if total != 0.0 else np.nan
-        out_vs[s], out_m[s] = np.sqrt(max(largest, 0.0)), modulation
+    values, which, _ = _measure(flux, flux_err)
+    return values[..., 11], which
 
 
 def largest_pair(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -287,17 +327,12 @@ def largest_pair(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> tuple[Floats, 
     -------
     vs_max, m_max : (...) float
     """
-    values, good, _ = _usable(flux, flux_err)
-    sigma = np.where(good, flux_err, 1.0)
-    shape = values.shape[:-1]
-    rows = (int(np.prod(shape)), values.shape[-1])
-    out_vs, out_m = np.full(rows[0], np.nan), np.full(rows[0], np.nan)
-    _extreme_pairs(values.reshape(rows), np.ascontiguousarray(sigma).reshape(rows), good.reshape(rows), out_vs, out_m)
-    return out_vs.reshape(shape), out_m.reshape(shape)
+    values, _, _ = _measure(flux, flux_err)
+    return values[..., 9], values[..., 10]
 
 
 def measure_variability(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> pd.DataFrame:
-    """All metrics of many curves at once: the columns of ``variability_stats``.
+    """All metrics of many curves in one pass: the columns of ``variability_stats``.
 
     Parameters
     ----------
@@ -310,38 +345,16 @@ def measure_variability(flux: npt.ArrayLike, flux_err: npt.ArrayLike) -> pd.Data
         n_obs, mean/weighted_mean/median/std/min/max_flux_jy, chi2_nu, eta, v, debiased_modulation, vs_max, m_max,
         sigma_deviation, p_value, significance, is_variable (chi2_nu > 3 or V > 0.05, as the seeds had it).
     """
-    curves = _usable(flux, flux_err)
-    if curves.flux.ndim != 2:
-        raise ShapeError(f"fluxes have {curves.flux.ndim} axes, expected (n_source, n_epoch)")
-    blank = np.where(curves.good, curves.flux, np.nan)
-    blank[curves.number == 0] = 0.0  # nan-aware reductions warn about empty rows
-    weight = np.where(curves.good, 1.0 / np.where(curves.good, flux_err, 1.0) ** 2, 0.0)
-    reduced = eta(flux, flux_err)
-    _, std = _mean_and_std(curves)
-    pairs = largest_pair(flux, flux_err)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weighted = (weight * curves.flux).sum(axis=1) / weight.sum(axis=1)
-    frame = pd.DataFrame(
-        {
-            "n_obs": curves.number.astype(np.int64),
-            "mean_flux_jy": np.nanmean(blank, axis=1),
-            "weighted_mean_flux_jy": weighted,
-            "median_flux_jy": np.nanmedian(blank, axis=1),
-            "std_flux_jy": _unknown_below(std, curves.number),
-            "min_flux_jy": np.nanmin(blank, axis=1),
-            "max_flux_jy": np.nanmax(blank, axis=1),
-            "chi2_nu": reduced,
-            "eta": reduced,
-            "v": v(np.where(curves.good, curves.flux, np.nan)),
-            "debiased_modulation": debiased_modulation_index(flux, flux_err),
-            "vs_max": pairs[0],
-            "m_max": pairs[1],
-            "sigma_deviation": sigma_deviation(flux, flux_err),
-            "p_value": p_value(flux, flux_err),
-            "significance": significance(flux, flux_err),
-        }
-    )
-    level = [f"{name}_flux_jy" for name in ("mean", "median", "min", "max")]
-    frame.loc[frame["n_obs"] == 0, level] = np.nan
+    if np.ndim(flux) != 2:
+        raise ShapeError(f"fluxes have {np.ndim(flux)} axes, expected (n_source, n_epoch)")
+    values, _, number = _measure(flux, flux_err)
+    frame = pd.DataFrame({"n_obs": number.astype(np.int64)})
+    for k, name in enumerate(("mean", "weighted_mean", "median", "min", "max", "std")):
+        frame[f"{name}_flux_jy"] = values[:, k]
+    frame["eta"] = frame["chi2_nu"] = values[:, 6]
+    for k, name in enumerate(("v", "debiased_modulation", "vs_max", "m_max", "sigma_deviation"), start=7):
+        frame[name] = values[:, k]
+    frame["p_value"] = _chi2_probability(values[:, 6], number)
+    frame["significance"] = _gaussian_significance(values[:, 6], number)
     frame["is_variable"] = (frame["chi2_nu"] > 3.0) | (frame["v"] > 0.05)
     return frame
