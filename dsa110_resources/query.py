@@ -137,9 +137,9 @@ class ArchiveConnection:
             for relation in (name, f"{name}_current"):
                 self._duckdb.execute(f"CREATE VIEW store.{relation} AS {nothing}")
         for name, schema in OPERATIONS.items():
-            nothing = views.select_nothing(schema.columns)
+            nothing = views.select_nothing(schema.columns, views.VIEW_TYPES)
             self._duckdb.execute(f"CREATE TABLE operations.{name} AS {nothing}")
-            self._duckdb.execute(f"CREATE VIEW main.{name} AS {views.operations_view(name)}")
+            self._duckdb.execute(f"CREATE VIEW main.{name} AS SELECT * FROM operations.{name}")
         declared = {
             **views.science_views(self._method),
             **views.reference_views(**views.REFERENCE_RULE),
@@ -196,17 +196,19 @@ class ArchiveConnection:
         rows = read_operations_table(self._url, table)
         if rows is None:
             return
-        declared = OPERATIONS[table].columns if table in OPERATIONS else ()
-        for column in declared:
-            if column.name not in rows.column_names:
-                rows = rows.append_column(column.name, pa.nulls(rows.num_rows))
+        declared = {column.name: column for column in OPERATIONS[table].columns} if table in OPERATIONS else {}
+        for position, (name, kind) in enumerate(zip(rows.schema.names, rows.schema.types, strict=True)):
+            if pa.types.is_timestamp(kind):  # as in every view: UTC without a zone
+                rows = rows.set_column(position, name, rows[name].cast(pa.timestamp("us")))
+        for name in declared.keys() - set(rows.schema.names):
+            rows = rows.append_column(name, pa.nulls(rows.num_rows))
+        shown = [f"CAST({views.quote(name)} AS {views.VIEW_TYPES[column.dtype]}) AS {views.quote(name)}"
+                 for name, column in declared.items()]  # fmt: skip
+        shown += [views.quote(name) for name in rows.schema.names if name not in declared]
         self._duckdb.register("_copied", rows)
-        casts = ", ".join(f"CAST({views.quote(c.name)} AS {views.DUCKDB_TYPES[c.dtype]}) AS {views.quote(c.name)}"
-                          for c in declared)  # fmt: skip
-        replaced = f"* REPLACE ({casts})" if casts else "*"
-        self._duckdb.execute(f"CREATE OR REPLACE TABLE operations.{table} AS SELECT {replaced} FROM _copied")
+        self._duckdb.execute(f"CREATE OR REPLACE TABLE operations.{table} AS SELECT {', '.join(shown)} FROM _copied")
         self._duckdb.unregister("_copied")
-        self._duckdb.execute(f"CREATE OR REPLACE VIEW main.{table} AS {views.operations_view(table)}")
+        self._duckdb.execute(f"CREATE OR REPLACE VIEW main.{table} AS SELECT * FROM operations.{table}")
 
 
 def connect(

@@ -164,13 +164,6 @@ def reference_views(good_snr: float, final_snr: float, alpha_min: float, alpha_m
     }
 
 
-def operations_view(name: str) -> str:
-    """View over a copied table of the operations database, with every column the customer knows."""
-    return select_columns(OPERATIONS[name], f"operations.{quote(name)}") if name in OPERATIONS else (
-        f"SELECT * FROM operations.{quote(name)}"
-    )  # fmt: skip
-
-
 def _shown(column: Column) -> str:
     name = quote(column.name)
     if column.dtype == "timestamp":
