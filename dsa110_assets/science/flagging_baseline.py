@@ -98,47 +98,81 @@ def _measure_noise(excess: Floats32, flags: Bools) -> float:
     return sigma
 
 
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _accumulate(values: Floats32, sign: float, total: Floats32) -> None:
+    factor = np.float32(sign)
+    for c in range(total.shape[0]):
+        total[c] += factor * values[c]
+
+
 @numba.njit(nogil=True, cache=True)
 def _threshold_over_time(excess: Floats32, flags: Bools, limit: float) -> None:
     """Windows of 1, 2, 4, ... integrations; all channels advance together."""
     n_time, n_chan = excess.shape
+    counted, used = np.empty((n_time, n_chan), np.float32), np.empty((n_time, n_chan), np.float32)
     total, number = np.empty(n_chan, np.float32), np.empty(n_chan, np.float32)
+    square = np.float32(limit * limit)
     length = 1
     while length <= n_time:
-        before = flags.copy()
+        for t in range(n_time):
+            for c in range(n_chan):
+                used[t, c] = np.float32(0.0) if flags[t, c] else np.float32(1.0)
+                counted[t, c] = excess[t, c] * used[t, c]
         total[:] = 0.0
         number[:] = 0.0
         for t in range(n_time):
-            for c in range(n_chan):
-                if not before[t, c]:
-                    total[c] += excess[t, c]
-                    number[c] += 1
-                if t >= length and not before[t - length, c]:
-                    total[c] -= excess[t - length, c]
-                    number[c] -= 1
-            if t >= length - 1:
+            _accumulate(counted[t], 1.0, total)
+            _accumulate(used[t], 1.0, number)
+            if t >= length:
+                _accumulate(counted[t - length], -1.0, total)
+                _accumulate(used[t - length], -1.0, number)
+            if t >= length - 1 and _any_above(total, number, square):
                 for c in range(n_chan):
-                    if number[c] > 0 and total[c] > limit * np.sqrt(number[c]):
+                    if total[c] > 0.0 and total[c] * total[c] > square * number[c] and number[c] > 0.5:
                         flags[t - length + 1 : t + 1, c] = True
         length *= 2
 
 
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _any_above(total: Floats32, number: Floats32, square: float) -> bool:
+    """Whether any window's sum exceeds the limit times the root of its number; sums are of excesses."""
+    highest = np.float32(-1.0)
+    for c in range(total.shape[0]):
+        above = total[c] * abs(total[c]) - square * number[c]
+        highest = max(highest, above)
+    return bool(highest > 0.0)
+
+
 @numba.njit(nogil=True, cache=True)
 def _threshold_over_frequency(excess: Floats32, flags: Bools, limit: float) -> None:
-    """Windows of 1, 2, 4, 8 channels."""
+    """Windows of 2, 4, 8 channels; a window's sums are made by doubling."""
     n_time, n_chan = excess.shape
-    length = 2
-    while length <= LONGEST_IN_FREQUENCY:
-        for t in range(n_time):
-            before = flags[t].copy()
-            total, n = np.float32(0.0), 0
+    sums, numbers = np.zeros((2, n_chan), np.float32), np.zeros((2, n_chan), np.float32)
+    square = np.float32(limit * limit)
+    for t in range(n_time):
+        length = 2
+        while length <= min(LONGEST_IN_FREQUENCY, n_chan):
+            row = flags[t]
             for c in range(n_chan):
-                if not before[c]:
-                    total += excess[t, c]
-                    n += 1
-                if c >= length and not before[c - length]:
-                    total -= excess[t, c - length]
-                    n -= 1
-                if c >= length - 1 and n > 0 and total > limit * np.sqrt(n):
-                    flags[t, c - length + 1 : c + 1] = True
-        length *= 2
+                numbers[0, c] = np.float32(0.0) if row[c] else np.float32(1.0)
+                sums[0, c] = excess[t, c] * numbers[0, c]
+            half, now = 1, 0
+            while half < length:
+                _double(sums[now], half, sums[1 - now])
+                _double(numbers[now], half, numbers[1 - now])
+                half, now = 2 * half, 1 - now
+            n = n_chan - length + 1
+            if _any_above(sums[now, :n], numbers[now, :n], square):
+                for c in range(n):
+                    part, number = sums[now, c], numbers[now, c]
+                    if part > 0.0 and part * part > square * number and number > 0.5:
+                        row[c : c + length] = True
+            length *= 2
+
+
+@numba.njit(nogil=True, cache=True, fastmath=True)
+def _double(values: Floats32, half: int, out: Floats32) -> None:
+    """Sums of windows twice as long, values[c] + values[c + half]; the last ``half`` are left short."""
+    ahead = values[half:]
+    for c in range(ahead.shape[0]):
+        out[c] = values[c] + ahead[c]
