@@ -14,13 +14,14 @@ from pydantic import BaseModel, Field
 
 from dsa110_assets.science import instrument
 from dsa110_assets.science.subbands import group_id_of
-from dsa110_resources.archive import STAGING_MARK, atomic_directory
+from dsa110_resources.archive import STAGING_MARK, publish_directory, staging_sibling
 from dsa110_resources.casacore_tables import open_table
 from dsa110_resources.conversion_direct import Stopwatch, write_direct
 from dsa110_resources.conversion_report import ConversionReport, directory_bytes
 from dsa110_resources.disk_space import require_space
 from dsa110_resources.errors import CorruptInputError, PermanentError
 from dsa110_resources.ms_layout import KEYWORD_DEC_APP, KEYWORD_GROUP_ID, KEYWORD_MISSING, KEYWORD_WRITER
+from dsa110_resources.ms_rewriting import replacing
 from dsa110_resources.ms_subtables import SubtableContent, write_subtables
 from dsa110_resources.subband_group import SubbandGroup, field_name, read_group
 from dsa110_resources.uvh5 import open_raw, read_telescope
@@ -76,27 +77,35 @@ def convert_group(
         Another telescope's file, or an impossible time.
     DiskFullError
         No room for the Measurement Set.
+    LockedError
+        A step is rewriting the Measurement Set that was to be replaced.
     """
     options = options or ConversionOptions()
     watch, start = Stopwatch(), time.perf_counter()
     with watch.step("headers"):
         group = read_group([Path(path) for path in paths], partition=partition)
         _require_uvw(group, options, partition)
-    writer = _choose_writer(group, options, partition)
+    writer, target = _choose_writer(group, options, partition), Path(ms_path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned_staging(target.parent, target.name)
     need = _estimate_bytes(group)
-    remove_abandoned_staging(Path(ms_path).parent, Path(ms_path).name)
-    with atomic_directory(Path(ms_path)) as staged:
-        require_space(staged.parent, need, partition=partition)
+    require_space(target.parent, need, partition=partition)
+    staged = staging_sibling(target)
+    try:
         with _build_directory(staged, options, need) as (build, staging):
             _write(group, build, writer, options, watch)
             _require_valid(build, group, writer, partition)
+            bytes_written = directory_bytes(build)
             with watch.step("publish"):
-                bytes_written = directory_bytes(build)
                 if build != staged:
                     shutil.copytree(build, staged)
-    _remove_marker(Path(ms_path))
+                with replacing(target):
+                    publish_directory(staged, target)
+    finally:
+        if staged.exists():
+            shutil.rmtree(staged)
     watch.seconds["total"] = time.perf_counter() - start
-    report = _report(group, Path(ms_path), writer, staging, dict(watch.seconds), bytes_written, options)
+    report = _report(group, target, writer, staging, dict(watch.seconds), bytes_written, options)
     logger.info("%s: %d rows, %d channels in %.1f s (%s)", *_summary(report))
     return report
 
@@ -274,13 +283,6 @@ def remove_abandoned_staging(directory: Path, name: str = "*") -> list[Path]:
                 shutil.rmtree(path, ignore_errors=True)
                 removed.append(path)
     return removed
-
-
-def _remove_marker(ms_path: Path) -> None:
-    """A fresh Measurement Set owes nothing to the interrupted rewriting of the one it replaces."""
-    from dsa110_resources.ms_rewriting import marker_path
-
-    marker_path(ms_path).unlink(missing_ok=True)
 
 
 def _report(

@@ -97,9 +97,11 @@ class MeasurementSet:
         if layout.rows is None:
             self._table.putcol(name, rows, t0 * layout.n_baselines, len(rows))
             return
-        for row, cell in zip(layout.rows[t0:t1].reshape(-1).tolist(), rows, strict=True):
-            if row >= 0:
-                self._table.putcell(name, row, cell)
+        slots = layout.rows[t0:t1].reshape(-1)
+        present = slots >= 0
+        chosen = self._table.selectrows(slots[present])
+        chosen.putcol(name, rows[present])
+        chosen.close()
 
     def _require(self, name: str) -> None:
         if not self.has(name):

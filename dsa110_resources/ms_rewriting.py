@@ -59,6 +59,30 @@ def rewriting(ms: Path, *, step: str = "rewrite", timeout_s: float = 0.0) -> Ite
         os.close(descriptor)
 
 
+@contextmanager
+def replacing(ms: Path) -> Iterator[None]:
+    """Hold a Measurement Set while another is put in its place: no step may be writing it then.
+
+    The new one owes nothing to an interrupted rewriting of the old: a marker that stands is removed.
+
+    Raises
+    ------
+    LockedError
+        Another process is writing it.
+    """
+    marker = marker_path(ms)
+    descriptor = _lock(marker, 0.0)
+    interrupted = _read_note(descriptor) is not None
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if done or not interrupted:
+            marker.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def require_consistent(ms: Path) -> None:
     """Refuse a Measurement Set that is being rewritten, or whose rewriting was interrupted.
 
@@ -79,8 +103,9 @@ def require_consistent(ms: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise _locked(marker) from error
-        if _is_current(descriptor, marker):
-            raise _interrupted(ms, _read_note(descriptor) or {})
+        note = _read_note(descriptor)
+        if note is not None and _is_current(descriptor, marker):  # an empty one: it died before it touched the table
+            raise _interrupted(ms, note)
     finally:
         os.close(descriptor)
 
