@@ -14,6 +14,7 @@ from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import OWNERS, Check, Finding, check_results, check_specs, numeric_metadata
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES
+from dsa110_assets.science.schema import OPERATIONS
 from dsa110_assets.science.subbands import jd_of, mjd_of, unix_time_of
 from dsa110_resources.incoming import Stat, read_name
 from dsa110_resources.intake import IntakeOptions, IntakeReport, renew_files, take_arrivals
@@ -151,6 +152,12 @@ class RawGroup:
         return None if self.previous is None else (self.group.start_mjd - self.previous.start_mjd) * 86400.0
 
 
+def operations_columns(table: str) -> dict[str, dg.TableSchema]:
+    """Definition metadata of an asset whose rows are in the operations database."""
+    columns = [dg.TableColumn(c.name, c.dtype, c.description) for c in OPERATIONS[table].columns]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
 @dg.asset(
     partitions_def=TILES,
     output_required=False,
@@ -158,6 +165,7 @@ class RawGroup:
     kinds={"hdf5"},
     owners=OWNERS,
     tags={"stage": "ingest"},
+    metadata=operations_columns("subband_files"),
     check_specs=check_specs("subband_group", CHECKS),
 )
 def subband_group(

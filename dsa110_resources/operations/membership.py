@@ -119,20 +119,15 @@ def _found_group(connection: sa.Connection, arrival: Arrival, options: GroupingO
             group_id=group_id,
             state=GroupState.COLLECTING,
             n_subbands=0,
-            attempt=1,
             received_at=moment,
             last_update=moment,
             last_arrival_at=moment,
             expected_subbands=options.expected_subbands,
-            retry_count=0,
             partition_key=partition_key_of(group_id),
             start_jd=arrival.start_jd,
             start_mjd=mjd_of(arrival.start_jd),
             end_mjd=mjd_of(arrival.end_jd),
             dec_deg=arrival.dec_deg,
-            requested_attempt=0,
-            refined=False,
-            record_due=False,
         )
     )
     return _Home(group_id, GroupState.COLLECTING, None, arrival.start_jd)

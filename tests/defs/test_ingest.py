@@ -211,6 +211,14 @@ def test_pointing_changes_and_wrong_clocks_are_warned_of(
     }
 
 
+def test_the_asset_is_dressed() -> None:
+    spec = ingest.subband_group.get_asset_spec()
+    columns = spec.metadata["dagster/column_schema"].columns
+    assert [column.name for column in columns] == ["group_id", "subband_idx", "file_path", "file_size", "discovered_at"]
+    assert (spec.group_name, list(spec.owners), set(spec.kinds)) == ("ingest", ["team:continuum"], {"hdf5"})
+    assert "raw subbands of the group" in (spec.description or "")
+
+
 def test_the_sensor_is_on_by_default_every_thirty_seconds() -> None:
     assert ingest.subband_sensor.minimum_interval_seconds == 30
     assert ingest.subband_sensor.default_status is dg.DefaultSensorStatus.RUNNING
