@@ -26,7 +26,7 @@ DUCKDB_TYPES: dict[str, str] = {
 VIEW_TYPES: dict[str, str] = {**DUCKDB_TYPES, "timestamp": "TIMESTAMP"}
 """The same as the views show them: time stamps are UTC without a zone."""
 
-AS_OF_DAY = ("variability_stats", "spectral_indices")
+AS_OF_DAY = ("variability_stats", "spectral_indices", "source_positions", "injection_recovery")
 """Tables of which the view shows the latest day only."""
 
 CURRENT_VERSION = ("sources", "final_references_table")

@@ -15,6 +15,7 @@ from dsa110_resources.errors import TransientError
 from dsa110_resources.operations import OperationsStore
 from dsa110_resources.operations.schema import METADATA
 from dsa110_resources.tables import ArchiveConnection, connect, write_partition
+from dsa110_resources.views import VIEW_TYPES
 
 # The customer's column lists, retyped: each must exist as a table or view of that name.
 CUSTOMER = {
@@ -307,6 +308,19 @@ def test_a_column_added_later_is_null_in_older_files(filled: Archive, monkeypatc
 def test_no_extension_is_fetched_from_a_network(archive: Archive) -> None:
     with connect(archive) as connection, pytest.raises(duckdb.Error, match=r"(?i)extension|not exist"):
         connection.execute("SELECT * FROM sqlite_scan('x.db', 'y')")
+
+
+def test_views_have_the_declared_columns_in_order_and_tell_what_they_mean(filled: Archive) -> None:
+    with connect(filled) as connection:
+        for name, schema in TABLES.items():
+            shown = list(columns_of(connection, name).items())
+            declared = [(column.name, VIEW_TYPES[column.dtype]) for column in schema.view_columns]
+            assert shown[: len(declared)] == declared, name
+        told = connection.execute(
+            "SELECT unit, ucd, description FROM column_descriptions "
+            "WHERE table_name = 'variability_stats' AND column_name = 'mean_flux_mjy'"
+        ).fetchall()
+    assert told == [("mJy", "phot.flux.density;em.radio;stat.mean", "Mean flux density")]
 
 
 def test_every_declared_table_is_listed(archive: Archive) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dsa110_assets.science.flags import PhotometryFlag
 from dsa110_assets.science.schema.catalogue import CATALOGUE_TABLES
 from dsa110_assets.science.schema.columns import Alias, Column, SchemaError, TableSchema
+from dsa110_assets.science.schema.derived import DERIVED_TABLES
 from dsa110_assets.science.schema.operations import OPERATIONS_TABLES
 from dsa110_assets.science.schema.series import SERIES_TABLES
 from dsa110_assets.science.schema.tiles import TILE_TABLES
@@ -23,7 +24,9 @@ __all__ = [
     "require_table",
 ]
 
-TABLES: dict[str, TableSchema] = {table.name: table for table in (*TILE_TABLES, *SERIES_TABLES, *CATALOGUE_TABLES)}
+TABLES: dict[str, TableSchema] = {
+    table.name: table for table in (*TILE_TABLES, *SERIES_TABLES, *DERIVED_TABLES, *CATALOGUE_TABLES)
+}
 """Parquet tables by name."""
 
 OPERATIONS: dict[str, TableSchema] = {table.name: table for table in OPERATIONS_TABLES}
