@@ -30,6 +30,8 @@ Strategy = Literal["array_wide", "baseline", "aoflagger", "flagdata"]
 _MAD_TO_SIGMA = 1.4826
 LONGEST_WINDOW = 32
 """Samples of the longest SumThreshold window."""
+FEWEST_CHANNELS = 6
+"""Fewer channels than this cannot tell interference from a bandpass."""
 
 
 class FlaggingOptions(BaseModel, frozen=True, extra="forbid"):
@@ -176,7 +178,7 @@ def _search(spectrum: Floats, length: int, options: FlaggingOptions, *, leak: fl
     found = np.zeros(spectrum.shape, dtype=bool)
     valid = np.isfinite(spectrum) & (spectrum > 0)
     channels = np.flatnonzero(valid.any(axis=0))
-    if len(channels):
+    if len(channels) >= FEWEST_CHANNELS:
         logs = np.log(np.where(valid, spectrum, np.nan))[:, channels]
         found[:, channels] = _find_excess(logs, length, options, leak)
     return found

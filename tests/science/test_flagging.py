@@ -147,6 +147,11 @@ def test_any_shape_is_searched(shape: tuple[int, int, int]) -> None:
     assert found[0, 3].all()
 
 
+def test_too_few_channels_are_not_judged() -> None:
+    amplitude = np.ones((10, 5, 2)) * np.array([1.0, 1.1, 5.0, 1.2, 1.3])[:, None]
+    assert not find_array_wide(amplitude, amplitude, WIDTH_HZ, options=OPTIONS).any()
+
+
 def test_dead_receptors_by_amplitude() -> None:
     generator = np.random.default_rng(9)
     first, second = np.triu_indices(20)
