@@ -1,9 +1,12 @@
 """`dsa110 run`: the platform on a real incoming folder, in the foreground, until Ctrl-C."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import typer
 from rich.console import Console
@@ -11,7 +14,8 @@ from rich.console import Console
 from dsa110_assets.cli.instance import child_environment, prepare_dagster_home, project_root
 from dsa110_resources.settings import Settings, load_settings
 
-STOP_GRACE_S = 30.0
+STOP_GRACE_S = 20.0
+TERMINATE_GRACE_S = 2.0
 
 console = Console()
 
@@ -65,15 +69,16 @@ def supervise(settings: Settings, *, host: str, port: int, companions: Sequence[
 
 
 def stop(child: "subprocess.Popen[bytes]") -> None:
-    """End a process politely, then with its whole session."""
-    if child.poll() is not None:
-        return
-    child.send_signal(signal.SIGINT)
-    try:
-        child.wait(STOP_GRACE_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    """End a process politely, then whatever is left of its session: code servers and run workers too."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_GRACE_S)
+    for last_word in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, last_word)
+            time.sleep(TERMINATE_GRACE_S)
+    child.wait()
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
