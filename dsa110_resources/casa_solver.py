@@ -20,6 +20,7 @@ from dsa110_assets.science.components import Components
 from dsa110_assets.science.errors import ScienceError
 from dsa110_assets.science.gain_options import BandpassOptions, GainOptions
 from dsa110_assets.science.gains import GainTable
+from dsa110_assets.science.geometry import separation_deg
 from dsa110_assets.science.model import Beam, ModelPredictor
 from dsa110_assets.science.referencing import rank_reference_antennas, refer_phases
 from dsa110_resources.caltables import read_caltable, write_caltable
@@ -28,6 +29,7 @@ from dsa110_resources.casacore_tables import open_table
 from dsa110_resources.errors import PermanentError
 from dsa110_resources.measurement_set import Layout, open_ms, read_layout, require_consistent
 from dsa110_resources.native_solver import name_rogues
+from dsa110_resources.rephasing import rephase_measurement_set
 from dsa110_resources.solvers import SolveReport, report_table, require_products
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,9 @@ class _WorkingCopy:
 class CasaSolver:
     """Solves gains with CASA; see :class:`dsa110_resources.solvers.Solver`.
 
-    The working copy holds MODEL_DATA at the Measurement Set's own phase centre, so nothing needs rephasing, and row
-    weights from the autocorrelations (radiometer equation), since CASA's solver takes them and raw data have none.
+    CASA averages data and model over a solution interval before it compares them, so for a bandpass the working copy is
+    moved to the brightest component, lest the calibrator's fringes average away. Row weights come from the
+    autocorrelations (radiometer equation), since CASA's solver takes them and raw data have none.
 
     Parameters
     ----------
@@ -76,7 +79,8 @@ class CasaSolver:
         """
         require_products(out)
         started = time.monotonic()
-        with self._working_copy(ms, components) as copy:
+        centre = _brightest_direction(read_layout(ms), components, self._beam)
+        with self._working_copy(ms, components, centre) as copy:
             refants = self._solve_phases(copy, options)
             applied = ["kcal", "prebp"] if options.apply_delay else ["prebp"]
             self._run(copy, "bandpass", "bpcal", options, refants, {
@@ -124,13 +128,18 @@ class CasaSolver:
         return _shape_table(read_caltable(copy.table("gpcal")), amplitudes=options.amplitudes)
 
     @contextmanager
-    def _working_copy(self, ms: Path, components: Components) -> Iterator[_WorkingCopy]:
+    def _working_copy(
+        self, ms: Path, components: Components, centre: tuple[float, float] | None = None
+    ) -> Iterator[_WorkingCopy]:
         require_consistent(ms)
         parent = self._scratch or ms.parent
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".casa-solve-", dir=parent) as directory:
             path = Path(directory) / "work.ms"
-            shutil.copytree(ms, path)
+            if centre is None:
+                shutil.copytree(ms, path)
+            else:
+                rephase_measurement_set(ms, path, ra_deg=centre[0], dec_deg=centre[1])
             layout = read_layout(path)
             _write_model(layout, components, self._beam)
             _write_weights(layout)
@@ -219,6 +228,19 @@ def _shape_table(raw: GainTable, *, amplitudes: bool) -> tuple[GainTable, float]
         ratios.append(ratio)
     stacked = np.where(raw.flags, 1.0, np.stack(gains).astype(np.complex128))
     return replace(raw, gains=stacked), float(np.nanmedian(ratios))
+
+
+def _brightest_direction(layout: Layout, components: Components, beam: Beam | None) -> tuple[float, float] | None:
+    """ICRS position of the component with most apparent flux; None for tables that cannot be moved."""
+    if layout.rows is not None or not len(components):
+        return None
+    middle = np.array([float(np.mean(layout.frequencies_hz))])
+    flux = components.flux_at(middle)[:, 0]
+    if beam is not None:
+        offset = separation_deg(components.ra_deg, components.dec_deg, *layout.phase_center_deg)
+        flux = flux * beam(np.radians(offset), middle)
+    best = int(np.argmax(flux))
+    return float(components.ra_deg[best]), float(components.dec_deg[best])
 
 
 def _write_model(layout: Layout, components: Components, beam: Beam | None) -> None:
