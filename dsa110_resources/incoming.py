@@ -63,6 +63,46 @@ class Scan:
     n_entries: int = 0
 
 
+@dataclass(frozen=True)
+class FolderMemory:
+    """What one look leaves for the next; losing it only costs time.
+
+    Attributes
+    ----------
+    growing
+        Size and modification time of files that may still grow, by name.
+    folder_mtime_ns
+        The folder's modification time if nothing but an entry coming or going can bring anything new, else 0.
+    n_known
+        Files that the ledger held or had refused after the look.
+    n_entries, n_unfinished
+        What the look counted.
+    """
+
+    growing: Mapping[str, Stat] = field(default_factory=dict)
+    folder_mtime_ns: int = 0
+    n_known: int = -1
+    n_entries: int = 0
+    n_unfinished: int = 0
+
+
+def is_unchanged(folder: Path, memory: FolderMemory, *, rejected: Mapping[str, RejectedFile], n_known: int) -> bool:
+    """Whether a look would find nothing new: no entry came or went, and no refused file changed."""
+    if not memory.folder_mtime_ns or n_known != memory.n_known:
+        return False
+    return folder_mtime_ns(folder) == memory.folder_mtime_ns and all(
+        _stat(file.path) in (None, (file.size, file.mtime_ns)) for file in rejected.values()
+    )
+
+
+def folder_mtime_ns(folder: Path) -> int:
+    """Modification time of a folder, ns: it changes when an entry comes, goes or is renamed; 0 if it is absent."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def read_name(name: str) -> NameHint | None:
     """What the name ``YYYY-MM-DDTHH:MM:SS_sbNN.hdf5`` claims; None if it is not of that form.
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,16 @@ from dsa110_assets.science.errors import ShapeError
 from dsa110_assets.science.subbands import GroupingOptions, group_start_of, subband_index_of, unix_time_of
 from dsa110_resources.archive import Archive
 from dsa110_resources.errors import CorruptInputError, PermanentError
-from dsa110_resources.incoming import SETTLE_S, Candidate, Stat, read_name, scan_folder
+from dsa110_resources.incoming import (
+    SETTLE_S,
+    Candidate,
+    FolderMemory,
+    Scan,
+    folder_mtime_ns,
+    is_unchanged,
+    read_name,
+    scan_folder,
+)
 from dsa110_resources.operations import Arrival, Group, OperationsStore, RejectedFile, SentAlert
 from dsa110_resources.quarantine import reason_of, resolve_record, write_file_record, write_group_record
 from dsa110_resources.settings import Settings
@@ -31,6 +40,8 @@ _BATCH = 64
 _NAME_SKEW = timedelta(seconds=180)
 """Names of one group lie within this of its header time (82 s spread, 102 s at a restart)."""
 _DAY_S = 86400.0
+_MTIME_GRAIN_S = 2.0
+"""A folder changed less than this before the look may change again without another modification time."""
 
 
 class IntakeOptions(BaseModel, frozen=True):
@@ -66,22 +77,22 @@ class IntakeReport:
         Files by outcome: taken, late, duplicate, or the reason they were refused for.
     changed
         Groups that became pending or quarantined.
-    growing
+    memory
         To be handed to the next look.
     n_unread
         Files left for the next look because the time was up.
+    unreachable
+        Names of files that could not be read now.
     seconds
         How long it took.
     """
 
-    n_entries: int
     outcomes: Mapping[str, int]
     changed: tuple[Group, ...]
-    growing: Mapping[str, Stat]
-    n_unfinished: int
+    memory: FolderMemory
     n_unread: int
+    unreachable: tuple[str, ...]
     seconds: float
-    unreachable: tuple[str, ...] = field(default=())
 
 
 def take_arrivals(
@@ -90,7 +101,7 @@ def take_arrivals(
     folder: Path,
     *,
     options: IntakeOptions,
-    previous: Mapping[str, Stat] | None = None,
+    previous: FolderMemory | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> IntakeReport:
     """Take new subbands into the ledger, decide about groups, write quarantine records.
@@ -102,7 +113,7 @@ def take_arrivals(
     options
         Policy.
     previous
-        ``growing`` of the last report; it may be lost.
+        ``memory`` of the last report; it may be lost.
     now
         The clock.
 
@@ -112,41 +123,36 @@ def take_arrivals(
         One bad file never keeps the others from being taken.
     """
     began = time.monotonic()
-    folder = folder.absolute()
-    rejected = store.arrivals.rejected()
-    scan = scan_folder(
-        folder,
-        known=store.arrivals.known_paths(),
-        rejected=rejected,
-        previous=previous or {},
-        now=now(),
-        settle_s=options.settle_s,
-    )
-    outcomes: Counter[str] = Counter()
-    n_read = 0
-    unreachable: list[str] = []
-    for start in range(0, len(scan.ready), _BATCH):
-        if time.monotonic() - began > options.budget_s:
-            break
-        batch = scan.ready[start : start + _BATCH]
-        outcomes += _take_batch(store, batch, rejected, options, now(), unreachable)
-        n_read += len(batch)
-    unread = [candidate.path.name for candidate in scan.ready[n_read:]]
-    held = _held_groups(store, [*unread, *scan.growing])
+    folder, memory = folder.absolute(), previous or FolderMemory()
+    reader = _Reader(store, options, store.arrivals.rejected(), began + options.budget_s)
+    if is_unchanged(folder, memory, rejected=reader.rejected, n_known=store.arrivals.count_known()):
+        unread: list[str] = []
+    else:
+        mtime_ns = folder_mtime_ns(folder)  # before the look: what comes meanwhile changes it
+        scan = reader.scan(folder, memory, now())
+        unread = reader.read(scan.ready, now)
+        quiet = not (unread or scan.growing or reader.unreachable)
+        trusted = quiet and now().timestamp() - mtime_ns * 1e-9 > _MTIME_GRAIN_S
+        memory = FolderMemory(
+            growing=scan.growing,
+            folder_mtime_ns=mtime_ns if trusted else 0,
+            n_known=store.arrivals.count_known(),
+            n_entries=scan.n_entries,
+            n_unfinished=len(scan.unfinished),
+        )
+    held = _held_groups(store, [*unread, *memory.growing])
     changed = store.arrivals.settle(
         options=options.grouping, campaign_start=options.campaign_start, now=now(), held=held
     )
     _report_changes(store, changed, now())
     write_records(store, archive, now=now())
     return IntakeReport(
-        n_entries=scan.n_entries,
-        outcomes=dict(outcomes),
+        outcomes=dict(reader.outcomes),
         changed=tuple(changed),
-        growing=scan.growing,
-        n_unfinished=len(scan.unfinished),
+        memory=memory,
         n_unread=len(unread),
+        unreachable=tuple(reader.unreachable),
         seconds=time.monotonic() - began,
-        unreachable=tuple(unreachable),
     )
 
 
@@ -198,33 +204,58 @@ def write_records(store: OperationsStore, archive: Archive, *, now: datetime) ->
     return written
 
 
-def _take_batch(
-    store: OperationsStore,
-    batch: Sequence[Candidate],
-    rejected: Mapping[str, RejectedFile],
-    options: IntakeOptions,
-    now: datetime,
-    unreachable: list[str],
-) -> Counter[str]:
-    arrivals: list[Arrival] = []
-    refused: list[RejectedFile] = []
-    for candidate in batch:
-        try:
-            arrivals.append(arrival_of(candidate, read_header(candidate.path)))
-        except (PermanentError, ShapeError) as error:
-            if not os.access(candidate.path, os.R_OK):
-                unreachable.append(candidate.path.name)  # gone, or not ours to read: not the file's fault
-                continue
-            refused.append(_refused(candidate, error))
-        except OSError as error:
-            _LOG.warning("%s cannot be read now: %s", candidate.path, error)
-            unreachable.append(candidate.path.name)
-    store.arrivals.reject(refused, now=now)
-    arrivals.sort(key=_name_error_s)
-    registered = store.arrivals.register(arrivals, options=options.grouping, now=now)
-    for registration in registered:
-        _close_file_record(rejected.get(str(registration.path)), registration.outcome, now)
-    return Counter([file.reason for file in refused] + [registration.outcome for registration in registered])
+class _Reader:
+    """Reads headers of new files and registers them, batch by batch until the time is up."""
+
+    def __init__(
+        self, store: OperationsStore, options: IntakeOptions, rejected: Mapping[str, RejectedFile], deadline: float
+    ) -> None:
+        self.rejected = rejected
+        self.outcomes: Counter[str] = Counter()
+        self.unreachable: list[str] = []
+        self._store = store
+        self._options = options
+        self._deadline = deadline
+
+    def scan(self, folder: Path, memory: FolderMemory, now: datetime) -> Scan:
+        """Look at the folder."""
+        return scan_folder(
+            folder,
+            known=self._store.arrivals.known_paths(),
+            rejected=self.rejected,
+            previous=memory.growing,
+            now=now,
+            settle_s=self._options.settle_s,
+        )
+
+    def read(self, candidates: Sequence[Candidate], now: Callable[[], datetime]) -> list[str]:
+        """Take the candidates in; returns the names of those that there was no time for."""
+        for start in range(0, len(candidates), _BATCH):
+            if time.monotonic() > self._deadline:
+                return [candidate.path.name for candidate in candidates[start:]]
+            self._take(candidates[start : start + _BATCH], now())
+        return []
+
+    def _take(self, batch: Sequence[Candidate], now: datetime) -> None:
+        arrivals: list[Arrival] = []
+        refused: list[RejectedFile] = []
+        for candidate in batch:
+            try:
+                arrivals.append(arrival_of(candidate, read_header(candidate.path)))
+            except (PermanentError, ShapeError) as error:
+                if os.access(candidate.path, os.R_OK):
+                    refused.append(_refused(candidate, error))
+                else:
+                    self.unreachable.append(candidate.path.name)  # gone, or not ours to read: not the file's fault
+            except OSError as error:
+                _LOG.warning("%s cannot be read now: %s", candidate.path, error)
+                self.unreachable.append(candidate.path.name)
+        self._store.arrivals.reject(refused, now=now)
+        arrivals.sort(key=_name_error_s)
+        registered = self._store.arrivals.register(arrivals, options=self._options.grouping, now=now)
+        for registration in registered:
+            _close_file_record(self.rejected.get(str(registration.path)), registration.outcome, now)
+        self.outcomes.update([file.reason for file in refused] + [item.outcome for item in registered])
 
 
 def _name_error_s(arrival: Arrival) -> float:

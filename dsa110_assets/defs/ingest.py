@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES
 from dsa110_assets.science.schema import OPERATIONS
 from dsa110_assets.science.subbands import jd_of, mjd_of, unix_time_of
-from dsa110_resources.incoming import Stat, read_name
+from dsa110_resources.incoming import FolderMemory, read_name
 from dsa110_resources.intake import IntakeOptions, IntakeReport, renew_files, take_arrivals
 from dsa110_resources.operations import Group, OperationsStore
 
@@ -95,29 +95,31 @@ def subband_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> d
     summary = describe_report(report, len(requests))
     context.log.info(summary)
     skip = None if requests else dg.SkipReason(summary)
-    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=write_cursor(report))
+    return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=write_cursor(report.memory))
 
 
-def read_cursor(cursor: str | None) -> dict[str, Stat]:
-    """Files that were growing at the last tick; a lost or foreign cursor is an empty one."""
+def read_cursor(cursor: str | None) -> FolderMemory:
+    """What the last tick left; a lost or foreign cursor is an empty one."""
     try:
-        growing = json.loads(cursor or "{}").get("growing", {})
-        return {str(name): (int(size), int(mtime_ns)) for name, (size, mtime_ns) in growing.items()}
-    except (ValueError, TypeError, AttributeError):
-        return {}
+        values = json.loads(cursor or "{}")
+        growing = {str(name): (int(size), int(mtime)) for name, (size, mtime) in values["growing"].items()}
+        counts = {name: int(values[name]) for name in ("folder_mtime_ns", "n_known", "n_entries", "n_unfinished")}
+        return FolderMemory(growing=growing, **counts)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return FolderMemory()
 
 
-def write_cursor(report: IntakeReport) -> str:
+def write_cursor(memory: FolderMemory) -> str:
     """What the next tick may use."""
-    return json.dumps({"growing": report.growing})
+    return json.dumps(asdict(memory))
 
 
 def describe_report(report: IntakeReport, n_requests: int) -> str:
     """One line for the tick's page."""
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(report.outcomes.items())) or "nothing new"
-    parts = [f"{report.n_entries} entries in {report.seconds:.2f} s: {outcomes}; {n_requests} runs requested"]
-    parts += [f"{len(report.growing)} growing"] if report.growing else []
-    parts += [f"{report.n_unfinished} unfinished"] if report.n_unfinished else []
+    parts = [f"{report.memory.n_entries} entries in {report.seconds:.2f} s: {outcomes}; {n_requests} runs requested"]
+    parts += [f"{len(report.memory.growing)} growing"] if report.memory.growing else []
+    parts += [f"{report.memory.n_unfinished} unfinished"] if report.memory.n_unfinished else []
     parts += [f"{report.n_unread} left for the next tick"] if report.n_unread else []
     parts += [f"{len(report.unreachable)} cannot be read: check rights"] if report.unreachable else []
     parts += [f"{group.group_id} quarantined: {group.reason}" for group in report.changed if group.reason]

@@ -37,6 +37,12 @@ class ArrivalBook:
         with self._database.reading() as connection:
             return {path for (path,) in connection.execute(sa.select(_F.file_path)).fetchall()}
 
+    def count_known(self) -> int:
+        """How many files groups hold or were refused."""
+        counts = [sa.select(sa.func.count()).select_from(table) for table in (subband_files, rejected_files)]
+        with self._database.reading() as connection:
+            return sum(int(connection.execute(count).scalar_one()) for count in counts)
+
     def file_sizes(self, group_id: str) -> dict[Path, int]:
         """Sizes (bytes) that the group's files had when they were taken."""
         chosen = sa.select(_F.file_path, _F.file_size).where(_F.group_id == group_id).order_by(_F.subband_idx)

@@ -107,7 +107,7 @@ def test_growing_files_are_remembered_in_the_cursor(
     platform: Platform, instance: dg.DagsterInstance, incoming: Path
 ) -> None:
     path = write_raw(incoming, 0)
-    touch(path, datetime.now(UTC) + timedelta(minutes=5))
+    touch(path, datetime.now(UTC) + timedelta(minutes=5))  # a node's clock is ahead: two equal looks settle it
     result = tick(platform, instance)
     assert list(json.loads(result.cursor or "")["growing"]) == [path.name]
     assert "1 growing" in str(result.skip_reason)

@@ -70,9 +70,9 @@ def test_incomplete_growing_and_hidden_files_are_not_taken(incoming: Path, look:
     touch(growing, LATER - timedelta(seconds=1))
     write_raw(incoming, 2).rename(incoming / ".2026-02-11T16:03:22_sb02.hdf5.Q1w2")
     report = look()
-    assert (report.outcomes, list(report.growing), report.n_unfinished) == ({}, [growing.name], 1)
+    assert (report.outcomes, list(report.memory.growing), report.memory.n_unfinished) == ({}, [growing.name], 1)
     (incoming / "2026-02-11T16:03:22_sb00_incomplete.hdf5").rename(incoming / "2026-02-11T16:03:22_sb00.hdf5")
-    assert look(previous=report.growing).outcomes == {"taken": 2}
+    assert look(previous=report.memory).outcomes == {"taken": 2}
 
 
 def _truncate(path: Path) -> None:
@@ -243,6 +243,40 @@ def test_a_backlog_is_read_newest_first_within_the_time_and_incomplete_groups_ar
     report = look(options=patient)
     assert (report.outcomes, report.n_unread) == ({"taken": 128}, 0)
     assert store.ledger.count_states()[GroupState.PENDING] == 8
+
+
+def test_a_quiet_folder_is_not_listed_again_until_something_changes(
+    store: OperationsStore, incoming: Path, look: Look
+) -> None:
+    write_group(incoming, range(15))
+    bad = write_raw(incoming, 15)
+    bad.write_bytes(b"")
+    touch(bad, START)
+    touch(incoming, START)
+    first = look()
+    assert first.memory.folder_mtime_ns == incoming.stat().st_mtime_ns
+    # an entry that came without a trace (the clock set back) is not seen: nothing was listed
+    write_group(incoming, range(3), start=START + SPACING)
+    touch(incoming, START)
+    quiet = look(previous=first.memory)
+    assert (quiet.outcomes, quiet.memory) == ({}, first.memory)
+    # an entry that came shows in the folder's time
+    touch(incoming, START + timedelta(minutes=1))
+    assert look(previous=first.memory).outcomes == {"taken": 3}
+    # a refused file that changed, and a ledger that was restored from a backup, are noticed
+    settled = look()
+    write_raw(incoming, 15)
+    touch(incoming, START + timedelta(minutes=1))
+    assert look(previous=settled.memory).outcomes == {"taken": 1}
+    settled = look()
+    store.arrivals.drop(bad)
+    assert look(previous=settled.memory).outcomes == {"taken": 1}
+
+
+def test_a_folder_that_has_just_changed_is_listed_again(incoming: Path, look: Look) -> None:
+    write_group(incoming)
+    touch(incoming, LATER - timedelta(seconds=1))
+    assert look().memory.folder_mtime_ns == 0
 
 
 def test_a_file_that_may_not_be_read_now_is_not_the_files_fault(
