@@ -11,6 +11,7 @@ from dsa110_resources.imaging_options import (
     TIERS,
     ImagePaths,
     ImagerName,
+    ImagingDivergedError,
     ImagingOptions,
     ImagingReport,
     Provenance,
@@ -20,8 +21,10 @@ from dsa110_resources.residual_imaging import ResidualImager, residual_image
 
 __all__ = [
     "TIERS",
+    "FallbackImager",
     "ImagePaths",
     "Imager",
+    "ImagingDivergedError",
     "ImagingOptions",
     "ImagingReport",
     "Provenance",
@@ -86,18 +89,45 @@ def resolve_imager_name(name: ImagerName, *, wsclean: str | None = None) -> Imag
     return name
 
 
+class FallbackImager:
+    """One imager, and another for the tiles on which the first one's CLEAN diverges; the report names which it was."""
+
+    def __init__(self, first: Imager, second: Imager) -> None:
+        self._first = first
+        self._second = second
+
+    def clean(
+        self,
+        ms: Path,
+        components: Components,
+        *,
+        options: ImagingOptions,
+        out: ImagePaths,
+        provenance: Provenance | None = None,
+        residual: ResidualImager | None = None,
+    ) -> ImagingReport:
+        """Image a calibrated Measurement Set; see `Imager.clean`."""
+        shared = residual or ResidualImager(ms, options)
+        arguments = {"options": options, "out": out, "provenance": provenance, "residual": shared}
+        try:
+            return self._first.clean(ms, components, **arguments)  # type: ignore[arg-type]
+        except ImagingDivergedError as error:
+            logger.warning("%s; imaging it with the second imager", error)
+            return self._second.clean(ms, components, **arguments)  # type: ignore[arg-type]
+
+
 def choose_imager(name: ImagerName) -> Imager:
-    """The imager of a name, see :func:`resolve_imager_name`."""
+    """The imager of a name, see :func:`resolve_imager_name`; ``auto`` goes native where WSClean diverges."""
+    from dsa110_resources.imaging_native import NativeImager
+
     chosen = resolve_imager_name(name)
     logger.debug("imager %s: %s", name, chosen)
     if chosen == "wsclean":
         from dsa110_resources.wsclean import WSCleanImager
 
-        return WSCleanImager()
+        return FallbackImager(WSCleanImager(), NativeImager()) if name == "auto" else WSCleanImager()
     if chosen == "tclean":
         from dsa110_resources.tclean import TcleanImager
 
         return TcleanImager()
-    from dsa110_resources.imaging_native import NativeImager
-
     return NativeImager()

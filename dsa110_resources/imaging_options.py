@@ -5,10 +5,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dsa110_resources.errors import PermanentError
+
 ImagerName = Literal["auto", "wsclean", "native", "tclean"]
 TierName = Literal["quicklook", "development", "standard", "high_precision"]
 Seed = Literal["calibrator_first", "catalogue", "none"]
 Mask = Literal["auto", "catalogue"]
+
+
+class ImagingDivergedError(PermanentError):
+    """CLEAN made the image worse: the rms after it exceeds the rms before it, or is not finite."""
 
 
 class Tier(BaseModel, frozen=True):
