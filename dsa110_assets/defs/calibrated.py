@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import OWNERS, Check, Finding, check_results, check_specs, numeric_metadata
 from dsa110_assets.defs.partitions import BANDPASS_TO_TILE, GAIN_TO_TILE
+from dsa110_assets.defs.performance import record_times
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES, hold_group, require_dec, utc_now
 from dsa110_resources.archive import Archive, atomic_file
@@ -80,6 +81,7 @@ def calibrated_visibilities(
         report = apply_choices(ms, choices, group, platform)
         write_applied(platform.archive, group.group_id, applied)
         mark_calibrated(platform.archive, context.partition_key, applied)
+        record_times(platform, group, context.run.run_id, apply_time=report.wall_s)
     yield dg.MaterializeResult(
         metadata=applied_metadata(applied, report),
         check_results=check_results("calibrated_visibilities", [in_force_finding(applied)]),

@@ -18,6 +18,7 @@ from dsa110_assets.defs.metadata import (
     numeric_metadata,
     worst_quality,
 )
+from dsa110_assets.defs.performance import record_times
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.sky import field_components, sky_model
 from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
@@ -66,6 +67,7 @@ def tile_image(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
             publish_image(path, "published" if worst_quality(findings) != "bad" else "staged")
         rows = image_rows(group, applied, paths, report, findings, archive=platform.archive, run_id=context.run.run_id)
         write_partition(platform.archive, "images", context.partition_key, rows)
+        record_times(platform, group, context.run.run_id, imaging_time=sum(report.seconds.values()))
     return dg.MaterializeResult(
         metadata=image_metadata(report, paths), check_results=check_results("tile_image", findings)
     )

@@ -1,10 +1,13 @@
 """From a subband group to a flagged Measurement Set."""
 
+import math
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+from astropy.time import Time
 
 from dsa110_assets.defs.failures import typed_failures
 from dsa110_assets.defs.metadata import (
@@ -17,10 +20,12 @@ from dsa110_assets.defs.metadata import (
     numeric_metadata,
     worst_quality,
 )
+from dsa110_assets.defs.performance import record_times
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.tiles import TILES, hold_group, require_dec, utc_now
 from dsa110_assets.science.calibrators import find_transits
 from dsa110_assets.science.flagging import FlaggingOptions, FlagReport
+from dsa110_assets.science.geometry import altitude_azimuth_deg, local_sidereal_time_deg
 from dsa110_assets.science.instrument import GROUP_SPACING_S
 from dsa110_resources.conversion import ConversionOptions, convert_group
 from dsa110_resources.conversion_report import ConversionReport
@@ -69,6 +74,14 @@ def measurement_set(context: dg.AssetExecutionContext, platform: Platform) -> dg
         kind = "calibrators" if calibrators else "science"
         row = index_row(made, group, findings, kind=kind, run_id=context.run.run_id, root=platform.archive.root)
         write_partition(platform.archive, "ms_index", context.partition_key, row)
+        write_partition(platform.archive, "pointing_history", context.partition_key, pointing_row(made.conversion))
+        record_times(
+            platform,
+            group,
+            context.run.run_id,
+            conversion_time=made.conversion.timings_s["total"],
+            flagging_time=made.flags.seconds,
+        )
     return dg.MaterializeResult(
         metadata=measurement_set_metadata(made), check_results=check_results("measurement_set", findings)
     )
@@ -165,6 +178,24 @@ def index_row(
         "writer_type": conversion.writer_type,
         "attempt": group.attempt,
         "run_id": run_id,
+    }
+    return pd.DataFrame([row])
+
+
+def pointing_row(conversion: ConversionReport) -> pd.DataFrame:
+    """Where the telescope pointed in the middle of the group."""
+    mid_jd = conversion.mid_mjd + 2400000.5
+    altitude, azimuth = altitude_azimuth_deg(math.radians(conversion.dec_app_deg))
+    row = {
+        "group_id": conversion.group_id,
+        "timestamp": Time(conversion.mid_mjd, format="mjd", scale="utc").to_datetime(timezone=UTC),
+        "mjd": conversion.mid_mjd,
+        "ra_deg": conversion.phase_center_deg[0],
+        "dec_deg": conversion.phase_center_deg[1],
+        "alt_deg": altitude,
+        "az_deg": azimuth,
+        "lst_hours": float(local_sidereal_time_deg(mid_jd)[0]) / 15.0,
+        "field_name": f"drift_{conversion.dec_app_deg:+.2f}",
     }
     return pd.DataFrame([row])
 

@@ -22,6 +22,7 @@ from dsa110_assets.defs.metadata import (
     numeric_metadata,
     worst_quality,
 )
+from dsa110_assets.defs.performance import record_times
 from dsa110_assets.defs.platform import Platform
 from dsa110_assets.defs.sky import field_components, sky_model
 from dsa110_assets.defs.tiles import TILES, hold_group, utc_now
@@ -88,6 +89,7 @@ def photometry(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mate
             run_id=context.run.run_id,
         )
         path = write_partition(platform.archive, "photometry", context.partition_key, rows)
+        record_times(platform, group, context.run.run_id, photometry_time=measured.seconds)
         if worst_quality(findings) != "bad":
             platform.operations.ledger.complete(group.group_id, context.run.run_id)
     return dg.MaterializeResult(
@@ -107,6 +109,7 @@ def measure_tile(group: Group, applied: AppliedCalibration, platform: Platform) 
     residual = residual_rows(joint, catalogue, context)
     clean = measure_restored(group, joint, catalogue, context, platform)
     rows = pd.concat([residual, clean], ignore_index=True)
+    rows = rows[(rows["flags"] & int(PhotometryFlag.NO_COVERAGE)) == 0].reset_index(drop=True)
     rows["group_id"] = group.group_id
     rows["image_path"] = relative(image_paths(archive, group.group_id).image, archive)
     return TilePhotometry(rows, joint, check_agreement(residual, clean), time.perf_counter() - start)

@@ -88,11 +88,13 @@ def test_live_groups_go_before_the_backlog_and_both_before_backfills(
     assert "dsa110/live" not in backlog.tags
 
 
-def test_at_most_twenty_five_requests_a_tick(platform: Platform, instance: dg.DagsterInstance, incoming: Path) -> None:
-    for n in range(27):
-        write_group(incoming, range(14), start=START + n * SPACING)
-    counts = [len(tick(platform, instance).run_requests or []) for _ in range(3)]
-    assert counts == [25, 2, 0]
+def test_requests_of_a_tick_are_limited(tmp_path: Path, instance: dg.DagsterInstance, incoming: Path) -> None:
+    assert load_settings({}).sensor_max_requests == 25
+    limited = Platform.from_settings(load_settings({}, data_root=tmp_path, sensor_max_requests=2))
+    for n in range(3):
+        write_group(incoming, start=START + n * SPACING)
+    counts = [len(tick(limited, instance).run_requests or []) for _ in range(3)]
+    assert counts == [2, 1, 0]
 
 
 @pytest.mark.parametrize("cursor", [None, "", "not json", "[1]", '{"growing": {"a": 1}}', '{"other": 1}'])
