@@ -112,10 +112,11 @@ class BandpassStream:
         first = self._estimate is None
         if not first:
             interval = self._solve_phases(data, flags, model)
-            unit = np.where(interval.flags, 0, interval.phases).astype(np.complex64)
+            # a receptor that has no bandpass yet (flagged so far) joins with the array's mean phase
+            unit = np.where(interval.flags & self._known(), 0, interval.phases).astype(np.complex64)
         self._sums.add(data, flags, model, antennas=self.antennas, phases=unit)
         self._n_added += 1
-        if first or self._n_added in _REFINE_AFTER:
+        if first or self._n_added in _REFINE_AFTER or self._meets_new_receptors(flags):
             self._refine()
         if first:  # its phases are the zero the others are measured from
             interval = self._solve_phases(data, flags, model)
@@ -203,8 +204,26 @@ class BandpassStream:
             converged=np.ones((1, 2), bool),
             minimum=(self.options.prebp_minsnr, self.options.min_baselines),
         )
-        phases = np.where(judged.flags, 1.0, gains)[:, 0]
+        # the common phase is free: it is set so that the mean phase, weighted by SNR, is zero
+        common = np.sum(gains * np.where(judged.flags, 0, judged.snr), axis=0, keepdims=True)
+        turned = gains * np.exp(-1j * np.angle(common))
+        phases = np.where(judged.flags, 1.0, turned)[:, 0]
         return _Interval(phases.astype(np.complex64), judged.flags[:, 0], judged.snr[:, 0])
+
+    def _known(self) -> Flags:
+        """Receptors, (n_ant, n_pol), that the bandpass known so far holds."""
+        if self._estimate is None:
+            return np.zeros((len(self.names), 2), bool)
+        return np.asarray(np.any(self._estimate != 0, axis=1))
+
+    def _meets_new_receptors(self, flags: Flags) -> bool:
+        """Whether an interval holds data of a receptor without a bandpass so far."""
+        unknown = ~self._known()
+        if not unknown.any():
+            return False
+        first, second = self.antennas
+        alive = ~np.all(flags, axis=(0, 2)) & (first != second)[:, None]
+        return bool(np.any(alive & (unknown[first] | unknown[second])))
 
     def _refine(self) -> None:
         """Solve some channels of the bandpass from what has been added, for the next intervals' phases."""

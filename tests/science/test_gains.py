@@ -109,6 +109,32 @@ def test_dead_receptors_are_flagged_and_do_no_harm():
     assert robust_scatter(np.abs(ratio_to_truth(damaged, solved))) < 1.1 * damaged.thermal
 
 
+def test_an_antenna_that_comes_late_is_solved_too():
+    drifting = make_visibilities(Recipe(drift_rad=0.1))
+    flags = drifting.flags.copy()
+    touched = (drifting.antennas[0] == 4) | (drifting.antennas[1] == 4)
+    flags[:4, touched] = True
+    solved = solve(replace(drifting, flags=flags))
+    ratio = ratio_to_truth(drifting, solved)
+    assert not solved.bandpass.flags.any()
+    assert solved.phase_flags[:2, 4].all()
+    assert not solved.phase_flags[3, 4].any()
+    assert robust_scatter(np.abs(ratio[4])) < 1.3 * np.sqrt(2) * drifting.thermal
+    assert abs(np.median(np.abs(ratio[4])) - 1) < 0.02
+
+
+def test_nothing_in_the_first_intervals_does_no_harm():
+    visibilities = make_visibilities(Recipe())
+    flags = visibilities.flags.copy()
+    flags[:4] = True
+    flags[:, :, 16:32] = True  # and a missing subband
+    solved = solve(replace(visibilities, flags=flags))
+    ratio = ratio_to_truth(visibilities, solved)
+    assert solved.bandpass.flags[:, 16:32].all()
+    assert not np.delete(solved.bandpass.flags, np.arange(16, 32), axis=1).any()
+    assert robust_scatter(np.abs(ratio)) < 1.1 * np.sqrt(2) * visibilities.thermal
+
+
 def test_flagged_interference_leaves_no_trace():
     clean = make_visibilities(Recipe())
     hit = np.array([5, 6, 30])
