@@ -234,15 +234,15 @@ def test_an_occupied_window_raises_an_alert(store: OperationsStore, incoming: Pa
 def test_a_backlog_is_read_newest_first_within_the_time_and_incomplete_groups_are_kept(
     store: OperationsStore, incoming: Path, look: Look
 ) -> None:
-    for n in range(8):
+    for n in range(3):
         write_group(incoming, start=START + n * SPACING)
     hurried = OPTIONS.model_copy(update={"budget_s": 1e-9, "grouping": GroupingOptions(wait_s=0.0)})
     report = look(options=hurried)
-    assert report.n_unread == 128
+    assert report.n_unread == 48
     patient = OPTIONS.model_copy(update={"grouping": GroupingOptions(wait_s=0.0)})
     report = look(options=patient)
-    assert (report.outcomes, report.n_unread) == ({"taken": 128}, 0)
-    assert store.ledger.count_states()[GroupState.PENDING] == 8
+    assert (report.outcomes, report.n_unread) == ({"taken": 48}, 0)
+    assert store.ledger.count_states()[GroupState.PENDING] == 3
 
 
 def test_a_quiet_folder_is_not_listed_again_until_something_changes(
@@ -341,23 +341,23 @@ def test_five_real_days_are_grouped_by_header_time(shared_data: Path) -> None:
     assert len(full_days) == 704  # of 864: restarts and gaps leave 18.5 % empty
 
 
-def test_two_real_days_through_the_ledger(tmp_path: Path, shared_data: Path) -> None:
-    files = _real_files(shared_data, ("11", "12"))
+def test_a_real_day_through_the_ledger(tmp_path: Path, shared_data: Path) -> None:
+    files = _real_files(shared_data, ("12",))
     store = OperationsStore(f"sqlite:///{tmp_path / 'operations.sqlite3'}")
     store.migrate()
     requests = _replay(store, files)
     states = store.ledger.count_states()
-    n_groups = len({start for _, start, _ in files})
+    assert len(files) == 242 * 16 + 9
     assert states == dict.fromkeys(GroupState, 0) | {
-        GroupState.PENDING: n_groups - 1,
+        GroupState.PENDING: 242,
         GroupState.QUARANTINED: 1,
     }
     (stump,) = store.groups_between(0.0, 1e6, [GroupState.QUARANTINED])
     assert (stump.group_id, stump.n_subbands, stump.reason) == ("2026-02-12T14:25:57", 9, "incomplete")
-    assert (len(requests), len(set(requests))) == (n_groups - 1, n_groups - 1)
+    assert (len(requests), len(set(requests))) == (242, 242)
     assert store.arrivals.rejected() == {}
-    restart = store.ledger.require(group_id_of(jd_of(datetime(2026, 2, 11, 16, 17, 2, tzinfo=UTC))))
-    assert restart.files[0].name == "2026-02-11T16:15:20_sb00.hdf5"  # named 102 s before its data
+    restart = store.ledger.require(group_id_of(jd_of(datetime(2026, 2, 12, 0, 43, 59, tzinfo=UTC))))
+    assert restart.files[0].name == "2026-02-12T00:42:17_sb00.hdf5"  # named 102 s before its data
 
 
 def _replay(store: OperationsStore, files: list[tuple[datetime, datetime, int]]) -> list[str]:
