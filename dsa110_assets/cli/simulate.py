@@ -24,7 +24,8 @@ def simulate(
     array: str = typer.Option("small", help="full (96 antennas, 2.3 GB a group) or small."),
     groups: int = typer.Option(1, min=1, help="Consecutive groups a day, 309.24 s apart."),
     start: str = typer.Option(
-        "transit:2253+161", help="UTC of the first group, or transit:NAME[@DATE]: NAME transits amid the first group."
+        "transit:2253+161",
+        help="UTC of the first group, or transit:NAME or transit:NAME@DATE: NAME transits amid the first group.",
     ),
     dec: float | None = typer.Option(None, help="Apparent declination, degrees; default: the transiting source's."),
     out: Path = typer.Option(..., help="Directory for the files; truth and catalogues are written beside them."),
