@@ -149,6 +149,12 @@ class RawGroup:
     previous: Group | None
 
     @property
+    def pointing_change_deg(self) -> float:
+        """Change of declination since the previous group, deg; 0 where one of the two is unknown."""
+        before = None if self.previous is None else self.previous.dec_deg
+        return 0.0 if before is None or self.group.dec_deg is None else abs(self.group.dec_deg - before)
+
+    @property
     def gap_s(self) -> float | None:
         """Time since the previous group's start, s (309.24 without a restart)."""
         return None if self.previous is None else (self.group.start_mjd - self.previous.start_mjd) * 86400.0
@@ -208,14 +214,9 @@ def read_raw_group(store: OperationsStore, group: Group) -> RawGroup:
 
 def check_raw_group(raw: RawGroup) -> list[Finding]:
     """Judge a group's files; the order is that of :data:`CHECKS`."""
-    group, previous = raw.group, raw.previous
     changed = [str(path) for path, size in raw.sizes.items() if size != raw.taken_sizes.get(path)]
-    missing = list(group.missing_subbands)
-    moved = (
-        abs(group.dec_deg - previous.dec_deg)
-        if previous is not None and group.dec_deg is not None and previous.dec_deg is not None
-        else 0.0
-    )
+    missing = list(raw.group.missing_subbands)
+    moved = raw.pointing_change_deg
     return [
         Finding(
             "files_unchanged",

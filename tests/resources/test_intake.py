@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -299,6 +302,43 @@ def _denied(path: Path, stat: Callable[..., object]) -> Callable[..., object]:
         return stat(self, **options)
 
     return guarded
+
+
+_ENDLESS_LOOKS = """
+import sys
+from pathlib import Path
+from incoming_files import LATER
+from dsa110_resources.archive import Archive
+from dsa110_resources.intake import IntakeOptions, take_arrivals
+from dsa110_resources.operations import OperationsStore
+store = OperationsStore(sys.argv[1])
+print("ready", flush=True)
+while True:
+    take_arrivals(store, Archive(Path(sys.argv[2])), Path(sys.argv[3]), options=IntakeOptions(), now=lambda: LATER)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.2])
+def test_an_intake_that_is_killed_is_taken_up_where_it_stopped(
+    tmp_path: Path, archive: Archive, incoming: Path, after_s: float
+) -> None:
+    for n in range(3):
+        write_group(incoming, start=START + n * SPACING)
+    url = f"sqlite:///{tmp_path / 'operations.sqlite3'}"
+    store = OperationsStore(url)
+    store.migrate()
+    command = [sys.executable, "-c", _ENDLESS_LOOKS, url, str(archive.root), str(incoming)]
+    path = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": ""}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=path, text=True) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "ready\n"
+        time.sleep(after_s)
+        daemon.kill()
+    take_arrivals(store, archive, incoming, options=OPTIONS, now=lambda: LATER)
+    groups = store.groups_between(0.0, 1e6)
+    assert [(group.state, group.n_subbands, group.attempt) for group in groups] == [(GroupState.PENDING, 16, 1)] * 3
+    assert store.arrivals.rejected() == {}
+    assert read_records(archive) == []
 
 
 def read_log(path: Path) -> list[tuple[datetime, int]]:
