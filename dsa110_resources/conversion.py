@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -51,6 +52,15 @@ class ConversionOptions(BaseModel, frozen=True):
     """Discrepancy that is refused, metres: the data are not phased where the header says."""
     pyuvdata_max_subbands: int = Field(default=2, ge=1, le=instrument.N_SUBBANDS)
     """Most subbands the slow writer takes (6 GB of memory for a full group)."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    writer: str
+    staging: str
+    uvw_suspect: bool
+    timings_s: dict[str, float]
+    bytes_written: int
 
 
 def convert_group(
@@ -105,7 +115,8 @@ def convert_group(
         if staged.exists():
             shutil.rmtree(staged)
     watch.seconds["total"] = time.perf_counter() - start
-    report = _report(group, target, writer, staging, dict(watch.seconds), bytes_written, options)
+    suspect = group.uvw.max_discrepancy_m > options.uvw_warn_m
+    report = _report(group, target, _Outcome(writer, staging, suspect, dict(watch.seconds), bytes_written))
     logger.info("%s: %d rows, %d channels in %.1f s (%s)", *_summary(report))
     return report
 
@@ -285,38 +296,30 @@ def remove_abandoned_staging(directory: Path, name: str = "*") -> list[Path]:
     return removed
 
 
-def _report(
-    group: SubbandGroup,
-    ms_path: Path,
-    writer: str,
-    staging: str,
-    timings_s: dict[str, float],
-    bytes_written: int,
-    options: ConversionOptions,
-) -> ConversionReport:
+def _report(group: SubbandGroup, ms_path: Path, outcome: _Outcome) -> ConversionReport:
     header, span = group.first, _time_range_mjd(group)
     return ConversionReport(
         ms_path=ms_path,
         group_id=group_id_of(header.time_start_jd),
-        writer_type=writer,
-        staging=staging,
+        writer_type=outcome.writer,
+        staging=outcome.staging,
         n_rows=header.n_blts,
         n_times=header.n_times,
         n_baselines=header.n_baselines,
         n_antennas=header.n_antennas,
-        n_channels=_n_written_channels(group, writer),
+        n_channels=_n_written_channels(group, outcome.writer),
         n_subbands=len(group.headers),
         missing_subbands=group.missing,
         uvw_max_discrepancy_m=group.uvw.max_discrepancy_m,
         uvw_rotation_arcsec=group.uvw.rotation_arcsec,
         uvw_residual_m=group.uvw.max_residual_m,
-        uvw_suspect=group.uvw.max_discrepancy_m > options.uvw_warn_m,
+        uvw_suspect=outcome.uvw_suspect,
         phase_center_deg=group.phase_center_deg,
         dec_app_deg=float(np.degrees(header.dec_app_rad)),
         start_mjd=span[0],
         mid_mjd=0.5 * sum(span),
         end_mjd=span[1],
-        timings_s=timings_s,
+        timings_s=outcome.timings_s,
         bytes_read=sum(member.file_size for member in group.headers.values()),
-        bytes_written=bytes_written,
+        bytes_written=outcome.bytes_written,
     )

@@ -167,22 +167,18 @@ def _prepare(plan: _Plan, times: slice, slab: _Slab, watch: Stopwatch) -> _Slab:
         with watch.step("read"):
             tiles = plan.readers[subband].read(times.start, times.stop)
         channels = group.channels_of(subband)
-        descending = bool(member.frequencies_hz[0] > member.frequencies_hz[-1])
         with watch.step("rephase"):
             slab.n_bad += rephase(
                 tiles.visibilities,
                 antenna_phasors(header.antenna_positions_m, plan.shift[times], member.frequencies_hz),
-                group.baselines.antenna1,
-                group.baselines.antenna2,
                 order=group.order,
-                reverse_channels=descending,
                 out=slab.visibilities[:n_rows],
                 flags=flags,
                 first_channel=channels.start,
             )
         counts = tiles.nsamples[raw_rows]
         if tiles.flags is not None:
-            flags[:, channels] |= tiles.flags[raw_rows, :: -1 if descending else 1]
+            flags[:, channels] |= tiles.flags[raw_rows, :: -1 if tiles.visibilities.descending else 1]
         if not counts.all():
             flags[counts == 0, channels] = True
         slab.nsamples += counts / len(group.headers)

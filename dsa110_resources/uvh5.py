@@ -95,6 +95,11 @@ class SubbandHeader:
         """Number of channels."""
         return len(self.frequencies_hz)
 
+    @property
+    def descending(self) -> bool:
+        """Whether channels descend in frequency (all that the telescope writes do)."""
+        return bool(self.frequencies_hz[0] > self.frequencies_hz[-1])
+
     @cached_property
     def subband(self) -> int:
         """Subband index by frequency, 0 the highest: the file's name is a hint only."""

@@ -93,7 +93,7 @@ class SubbandReader:
             return _read_through_library(header, times, shape)
         flat, starts = self._words("visdata", *blocks["visdata"])  # type: ignore[misc]
         tile = self._tilings["visdata"].tile
-        visibilities = TiledVisibilities(flat, starts, tile, row % tile[0])
+        visibilities = TiledVisibilities(flat, starts, tile, row % tile[0], header.descending)
         flat, starts = self._words("nsamples", *blocks["nsamples"])  # type: ignore[misc]
         tile = self._tilings["nsamples"].tile
         nsamples = mean_of_rows(flat, starts, tile, shape, first_row=row % tile[0])
@@ -166,4 +166,6 @@ def _read_through_library(header: SubbandHeader, times: slice, shape: tuple[int,
     visibilities, flags, nsamples = read_visibilities(header, times=times)
     recorded = flags.reshape(shape) if flags.any() else None
     means = nsamples.reshape(shape[0], -1).mean(axis=1, dtype=np.float64)
-    return RawTiles(TiledVisibilities.from_array(visibilities.reshape(shape)), recorded, means)
+    return RawTiles(
+        TiledVisibilities.from_array(visibilities.reshape(shape), descending=header.descending), recorded, means
+    )

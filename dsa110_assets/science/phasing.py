@@ -42,12 +42,16 @@ class BaselineOrder:
         Row of each raw baseline.
     swapped : (n_baseline,) bool
         Per raw baseline: it was recorded with the higher antenna first, so it is conjugated.
+    recorded1, recorded2 : (n_baseline,) int
+        Antennas of each raw baseline.
     """
 
     antenna1: Ints
     antenna2: Ints
     destination: Ints
     swapped: Bools
+    recorded1: Ints
+    recorded2: Ints
 
 
 def order_baselines(antenna1: npt.ArrayLike, antenna2: npt.ArrayLike) -> BaselineOrder:
@@ -70,7 +74,7 @@ def order_baselines(antenna1: npt.ArrayLike, antenna2: npt.ArrayLike) -> Baselin
         raise ShapeError("a baseline occurs twice in one integration")
     destination = np.empty_like(order)
     destination[order] = np.arange(len(order))
-    return BaselineOrder(low[order], high[order], destination, first > second)
+    return BaselineOrder(low[order], high[order], destination, first > second, first, second)
 
 
 def antenna_phasors(positions_m: Floats, shift: Floats, frequencies_hz: Floats) -> Visibilities:
@@ -161,30 +165,29 @@ class TiledVisibilities:
         Shape of a tile; values within run in that order, polarisation fastest.
     first_row
         Row of the first tile that is row 0 here.
+    descending
+        Whether the channels descend in frequency.
     """
 
     flat: Visibilities
     starts: Ints
     tile: tuple[int, int, int]
     first_row: int = 0
+    descending: bool = False
 
     @classmethod
-    def from_array(cls, visibilities: Visibilities) -> "TiledVisibilities":
+    def from_array(cls, visibilities: Visibilities, *, descending: bool = False) -> "TiledVisibilities":
         """One tile that holds an array of shape (n_row, n_channel, n_pol)."""
         n_row, n_channel, n_pol = visibilities.shape
-        return cls(
-            np.ascontiguousarray(visibilities).reshape(-1), np.zeros((1, 1, 1), np.int64), (n_row, n_channel, n_pol)
-        )
+        flat = np.ascontiguousarray(visibilities).reshape(-1)
+        return cls(flat, np.zeros((1, 1, 1), np.int64), (n_row, n_channel, n_pol), 0, descending)
 
 
 def rephase(
     raw: TiledVisibilities,
     phasors: Visibilities,
-    antenna1: Ints,
-    antenna2: Ints,
     *,
     order: BaselineOrder,
-    reverse_channels: bool,
     out: Visibilities,
     flags: Bools,
     first_channel: int = 0,
@@ -199,12 +202,8 @@ def rephase(
         (n_time * n_baseline, n_channel, n_pol) values in the correlator's sense.
     phasors : (n_time, n_antenna, n_channel) complex64
         From :func:`antenna_phasors`, channels in the order of ``raw``.
-    antenna1, antenna2 : (n_baseline,) int
-        As recorded.
     order
         From :func:`order_baselines`.
-    reverse_channels
-        Whether ``raw`` descends in frequency.
     out : (n_time * n_baseline, n_channel or more, n_pol) complex64
         Written: time-major rows, channels ascending; a value that is not finite becomes 0.
     flags : same shape, bool
@@ -218,13 +217,13 @@ def rephase(
         Number of values that were not finite.
     """
     n_channel = phasors.shape[2]
-    shape = (phasors.shape[0] * len(antenna1), n_channel, out.shape[2])
+    shape = (phasors.shape[0] * len(order.swapped), n_channel, out.shape[2])
     if out.shape != flags.shape or out.shape[0] != shape[0] or out.shape[1] < first_channel + n_channel:
         raise ShapeError(f"out {out.shape}, flags {flags.shape} and phasors {phasors.shape} do not fit")
     _require_cover(raw.starts, raw.tile, raw.first_row, shape)
-    ends, rows = (antenna1, antenna2), (order.destination, order.swapped)
+    ends, rows = (order.recorded1, order.recorded2), (order.destination, order.swapped)
     place = (raw.first_row, first_channel)
-    arguments = (raw.flat, raw.starts, raw.tile, phasors, ends, rows, reverse_channels, place, out, flags)
+    arguments = (raw.flat, raw.starts, raw.tile, phasors, ends, rows, raw.descending, place, out, flags)
     return int(_rephase_tiles(*arguments))
 
 

@@ -1,5 +1,7 @@
 """Rephasing against direct sums, reordering against brute force, the uvw check against known rotations."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,8 +93,8 @@ def test_a_source_off_axis_becomes_exp_plus_2_pi_i_uvw_dot_s() -> None:
     rows = order_baselines(first, second)
     out, flags = np.empty_like(raw), np.zeros(raw.shape, bool)
     phasors = antenna_phasors(positions, axes[:, 2] - meridian, frequencies)
-    tiles = TiledVisibilities.from_array(raw)
-    n_bad = rephase(tiles, phasors, first, second, order=rows, reverse_channels=True, out=out, flags=flags)
+    tiles = TiledVisibilities.from_array(raw, descending=True)
+    n_bad = rephase(tiles, phasors, order=rows, out=out, flags=flags)
 
     uvw = np.einsum("tij,bj->tbi", axes, positions[rows.antenna1] - positions[rows.antenna2])
     lmn = np.einsum("tij,tj->ti", axes, source) - np.array([0.0, 0.0, 1.0])
@@ -122,7 +124,7 @@ def test_any_tiling_gives_what_the_plain_array_gives(
     results = []
     for tiles in (TiledVisibilities.from_array(raw), tiled(raw, (tile_rows, tile_channels, tile_pols), rng)):
         out, flags = np.empty_like(raw), np.zeros(shape, bool)
-        rephase(tiles, phasors, *ends, order=rows, reverse_channels=reverse, out=out, flags=flags)
+        rephase(replace(tiles, descending=reverse), phasors, order=rows, out=out, flags=flags)
         results.append(out)
     np.testing.assert_array_equal(results[0], results[1])
     for row in range(shape[0]):
@@ -142,8 +144,8 @@ def test_values_that_are_not_finite_are_zeroed_and_flagged_alone(bad: complex) -
     out, flags = np.empty_like(raw), np.zeros(raw.shape, bool)
     phasors = np.ones((1, 2, 4), np.complex64)
     rows = order_baselines(first, second)
-    tiles = TiledVisibilities.from_array(raw)
-    assert rephase(tiles, phasors, first, second, order=rows, reverse_channels=True, out=out, flags=flags) == 1
+    tiles = TiledVisibilities.from_array(raw, descending=True)
+    assert rephase(tiles, phasors, order=rows, out=out, flags=flags) == 1
     expected = np.zeros(raw.shape, bool)
     expected[rows.destination[1], 1, 1] = True
     np.testing.assert_array_equal(flags, expected)
@@ -160,7 +162,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         (np.empty((3, 4, 2), np.complex64), TiledVisibilities(raw.flat, raw.starts, (2, 4, 2))),
     ):
         with pytest.raises(ShapeError):
-            rephase(tiles, phasors, first, second, order=rows, reverse_channels=False, out=out, flags=flags)
+            rephase(tiles, phasors, order=rows, out=out, flags=flags)
 
 
 def test_row_means_leave_the_padding_of_tiles_out() -> None:
