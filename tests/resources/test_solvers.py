@@ -320,3 +320,22 @@ def test_flags_of_the_data_are_kept(clean, solved, tmp_path):
     _, after = corrected(ms)
     assert np.all(after[before])
     assert after.sum() > before.sum()
+
+
+@pytest.mark.truth
+def test_a_full_calibrator_group_is_thermal_with_interference(tmp_path):
+    """Section 1.9 on the full array: 96 antennas, 768 channels, dead receptors, a rogue delay, interference flagged."""
+    full = make_set(tmp_path, array="full", rfi=True)
+    flag_measurement_set(full.ms, options=FlaggingOptions())
+    out = {suffix: tmp_path / f"full.{suffix}" for suffix in SUFFIXES}
+    report = create_solver("native").solve_bandpass(full.ms, full.components, options=BandpassOptions(), out=out)
+    require_thermal(full, read_caltable(out["bpcal"]))
+    dead = {f"{full.names[a]} {'XX' if p == 0 else 'YY'}" for a, p in np.argwhere(full.dead)}
+    assert set(report.dead_receptors) == dead
+    assert is_usable(check_bandpass(read_caltable(out["bpcal"])))
+    fast = {"bpcal": tmp_path / "fast.bpcal"}
+    options = BandpassOptions(preset="fast")
+    create_solver("native").solve_bandpass(full.ms, full.components, options=options, out=fast)
+    ratio = full.ratio(read_caltable(fast["bpcal"]))
+    assert scatter(np.abs(ratio)) < full.thermal(FLUX_JY)
+    assert abs(np.nanmedian(np.abs(ratio)) - 1) < 3e-3
