@@ -137,12 +137,12 @@ def _choose_terms(time: Floats, channel: Floats) -> tuple[int, SmearingTerms, Sm
 
 def _split_terms(time: Floats, channel: Floats, n_outer: int) -> tuple[SmearingTerms, SmearingTerms]:
     all_terms, outer_terms = [(0, 0, 0, time.shape[1])], []
-    far_t, far_c = time.max(axis=0, initial=0.0), channel.max(axis=0, initial=0.0)
-    near_t, near_c = time[n_outer:].max(axis=0, initial=0.0), channel[n_outer:].max(axis=0, initial=0.0)
+    far_t, far_c, near_t, near_c = (
+        _weights(part.max(axis=0, initial=0.0)) for part in (time, channel, time[n_outer:], channel[n_outer:])
+    )
     for k, m in _orders():
-        far = _weight(k, far_t) * _weight(m, far_c)
-        near = _weight(k, near_t) * _weight(m, near_c)
-        everywhere = _count(far * near)
+        far = far_t[k] * far_c[m]
+        everywhere = _count(far * near_t[k] * near_c[m])
         among_outer = _count(far * far)
         if everywhere:
             all_terms.append((k, m, 0, everywhere))
@@ -159,11 +159,12 @@ def _orders() -> list[tuple[int, int]]:
     return [(k, m) for k in range(MAX_ORDER + 1) for m in range(MAX_ORDER + 1 - k) if k + m]
 
 
-def _weight(order: int, argument: Floats) -> Floats:
-    """Bound sqrt(2k + 1) j_k(z) of a term's factor."""
-    if order == 0:
-        return np.ones_like(argument)
-    return np.asarray(np.sqrt(2.0 * order + 1.0) * spherical_jn(order, np.minimum(argument, ARGUMENT_LIMIT)))
+def _weights(argument: Floats) -> Floats:
+    """Bounds sqrt(2k + 1) j_k(z) of the terms' factors, shape (order, source)."""
+    order = np.arange(MAX_ORDER + 1)[:, None]
+    weights = np.sqrt(2.0 * order + 1.0) * spherical_jn(order, np.minimum(argument, ARGUMENT_LIMIT))
+    weights[0] = 1.0
+    return np.asarray(weights)
 
 
 def _count(product: Floats) -> int:

@@ -111,7 +111,10 @@ def read_truth(data_dir: Path, layout: Layout) -> tuple[np.ndarray, np.ndarray] 
         return None
     rfi = pd.read_parquet(path)
     rfi = rfi[rfi["group_id"] == layout.group_id]
-    array = next(a for a in map(array_configuration, ARRAY_NAMES) if 16 * a.n_channels == layout.n_channels)
+    known = {16 * array.n_channels: array for array in map(array_configuration, ARRAY_NAMES)}
+    if layout.n_channels not in known:
+        return None
+    array = known[layout.n_channels]
     pairs = [frozenset(array.antenna_names[a] for a in pair) for pair in zip(*array.baselines(), strict=True)]
     names = layout.antenna_names
     ends = zip(layout.antenna1, layout.antenna2, strict=True)
