@@ -134,17 +134,6 @@ def invert_noise(noise: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(known, 1.0 / np.where(known, noise, 1.0), 0.0).astype(np.float32)
 
 
-def find_best_connected(sums: NormalSums, antennas: Antennas, n_antenna: int) -> int:
-    """Antenna with most correlated amplitude: phases of the first guess come from its baselines."""
-    amplitude = np.sqrt(np.sum(np.abs(sums.cross), axis=(1, 2), dtype=np.float64))
-    cross = antennas[0] != antennas[1]
-    total = np.bincount(antennas[0][cross], amplitude[cross], n_antenna)
-    total += np.bincount(antennas[1][cross], amplitude[cross], n_antenna)
-    if not total.any():
-        raise SolveError("no unflagged data: nothing to solve on. Check the flags of the Measurement Set")
-    return int(np.argmax(total))
-
-
 def solve_antennas(
     sums: NormalSums,
     antennas: Antennas,
@@ -177,16 +166,12 @@ def solve_antennas(
     -------
     AntennaSolution
     """
-    n_pol = sums.cross.shape[2]
-    reference = find_best_connected(sums, antennas, n_antenna)
-    weight = np.ones((n_antenna, n_pol), np.float32)
-    gains, _ = solve_stefcal(
-        sums.cross, sums.power, antennas, weight, start=start, phase_only=phase_only, reference=reference
-    )
+    if not sums.count.any():
+        raise SolveError("no unflagged data: nothing to solve on. Check the flags of the Measurement Set")
+    equal = np.ones((n_antenna, sums.cross.shape[2]), np.float32)
+    gains, _ = solve_stefcal(sums, antennas, equal, start=start, phase_only=phase_only)
     noise, _ = measure_noise(sums, gains, antennas)
-    gains, converged = solve_stefcal(
-        sums.cross, sums.power, antennas, invert_noise(noise), start=gains, phase_only=phase_only, reference=reference
-    )
+    gains, converged = solve_stefcal(sums, antennas, invert_noise(noise), start=gains, phase_only=phase_only)
     noise, bad = measure_noise(sums, gains, antennas)
     converged &= ~bad
     return judge_solution(sums, antennas, gains, noise=noise, converged=converged, minimum=minimum)

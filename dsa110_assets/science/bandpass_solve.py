@@ -14,7 +14,6 @@ import numpy.typing as npt
 from dsa110_assets.science.antenna_solution import (
     AntennaSolution,
     fill_gaps,
-    find_best_connected,
     find_dead_receptors,
     flag_receptors,
     invert_noise,
@@ -194,7 +193,7 @@ class BandpassStream:
                 np.ones((n_ant, 2), np.complex64), np.ones((n_ant, 2), bool), np.zeros((n_ant, 2), np.float32)
             )
         collapsed = collapse_data(data, flags, model, self._estimate, self.antennas)
-        gains, _ = solve_stefcal(collapsed.cross, collapsed.power, self.antennas, self._weight, phase_only=True)
+        gains, _ = solve_stefcal(collapsed, self.antennas, self._weight, phase_only=True)
         noise = invert_noise(self._weight)
         judged = judge_solution(
             collapsed,
@@ -233,15 +232,8 @@ class BandpassStream:
         some = slice(None, None, max(1, self.n_channel // _ESTIMATE_CHANNELS))
         sums = self._sums.select(some)
         weight = np.ones((n_ant, 2), np.float32) if self._weight is None else self._weight
-        gains, _ = solve_stefcal(
-            sums.cross,
-            sums.power,
-            self.antennas,
-            weight,
-            start=None if self._estimate is None else self._estimate[:, some],
-            reference=find_best_connected(sums, self.antennas, n_ant),
-            max_iterations=30,
-        )
+        start = None if self._estimate is None else self._estimate[:, some]
+        gains, _ = solve_stefcal(sums, self.antennas, weight, start=start, max_iterations=30)
         noise, _ = measure_noise(sums, gains, self.antennas)
         self._estimate = np.zeros((n_ant, self.n_channel, 2), np.complex64)
         self._estimate[:, some] = gains

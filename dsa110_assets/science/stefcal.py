@@ -14,9 +14,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from dsa110_assets.science.normal_sums import Antennas, NormalSums
+
 Complex64s = npt.NDArray[np.complex64]
 Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 _BLOCK = 8  # channels gathered together: one cache line of complex64
 TOLERANCE = 1e-5
@@ -144,34 +145,29 @@ def _solve_blocks(cross, power, ant1, ant2, weight, gains, ref, max_iterations, 
 
 
 def solve_stefcal(
-    cross: Complex64s,
-    power: Float32s,
-    antennas: tuple[Ints, Ints],
+    sums: NormalSums,
+    antennas: Antennas,
     weight: Float32s,
     *,
     start: Complex64s | None = None,
     phase_only: bool = False,
-    reference: int = 0,
     max_iterations: int = 200,
 ) -> tuple[Complex64s, npt.NDArray[np.bool_]]:
     """Gains of every channel and polarization.
 
     Parameters
     ----------
-    cross : (n_bl, n_chan, n_pol) complex64
-        Normal sums A.
-    power : (n_bl, n_chan, n_pol) float32
-        Normal sums D; 0 where a baseline has no data.
+    sums
+        Normal sums A and D, (n_bl, n_chan, n_pol); D is 0 where a baseline has no data.
     antennas
         Antenna indices (i, j) of each baseline, each shape (n_bl,); autocorrelations are left out.
     weight : (n_ant, n_pol) float32
         1 / s, the inverse noise of each antenna in any unit.
     start : (n_ant, n_chan, n_pol) complex64, optional
-        First guess; without it (or where it is all zero) phases start from the baselines to ``reference``.
+        First guess; without it (or where it is all zero) phases start from the baselines to the antenna with most
+        correlated amplitude.
     phase_only
         Gains of unit modulus.
-    reference
-        Antenna index of that first guess (not a phase reference: see :mod:`referencing`).
     max_iterations
         Limit of the iteration.
 
@@ -181,13 +177,21 @@ def solve_stefcal(
         0 where an antenna has no data.
     converged : (n_chan, n_pol) bool
     """
-    _, n_chan, n_pol = cross.shape
+    _, n_chan, n_pol = sums.cross.shape
     n_ant = weight.shape[0]
     gains = np.zeros((n_ant, n_chan, n_pol), np.complex64) if start is None else start.astype(np.complex64)
+    reference = find_best_connected(sums, antennas, n_ant) if start is None else 0
     counts = np.zeros((n_chan, n_pol), np.int64)
     scale = np.median(weight[weight > 0]) if np.any(weight > 0) else 1.0
     relative = np.ascontiguousarray(weight / scale, dtype=np.float32)
-    _solve_blocks(
-        cross, power, antennas[0], antennas[1], relative, gains, reference, max_iterations, phase_only, counts
-    )
+    _solve_blocks(sums.cross, sums.power, *antennas, relative, gains, reference, max_iterations, phase_only, counts)
     return gains, counts > 0
+
+
+def find_best_connected(sums: NormalSums, antennas: Antennas, n_antenna: int) -> int:
+    """Antenna with most correlated amplitude: phases of the first guess come from its baselines."""
+    amplitude = np.asarray(np.sum(np.abs(sums.cross), axis=(1, 2), dtype=np.float64))
+    cross = antennas[0] != antennas[1]
+    total = np.bincount(antennas[0][cross], amplitude[cross], n_antenna)
+    total += np.bincount(antennas[1][cross], amplitude[cross], n_antenna)
+    return int(np.argmax(total))

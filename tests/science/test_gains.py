@@ -69,7 +69,7 @@ def test_noiseless_gains_come_back_exactly():
     exact = make_visibilities(Recipe(noise_jy=0.0, n_ant=12, n_chan=16))
     sums = NormalSums.empty(len(exact.antennas[0]), 16, 2)
     sums.add(exact.data, exact.flags, exact.model, antennas=exact.antennas, phases=np.ones((12, 2), np.complex64))
-    gains, converged = solve_stefcal(sums.cross, sums.power, exact.antennas, np.ones((12, 2), np.float32))
+    gains, converged = solve_stefcal(sums, exact.antennas, np.ones((12, 2), np.float32))
     product = gains[:, None] * np.conj(gains[None])
     truth = exact.gains[:, None] * np.conj(exact.gains[None])
     assert converged.all()
@@ -95,7 +95,7 @@ def _products(visibilities, data):
     sums = NormalSums.empty(len(visibilities.antennas[0]), data.shape[2], 2)
     unit = np.ones((visibilities.recipe.n_ant, 2), np.complex64)
     sums.add(data, visibilities.flags, visibilities.model, antennas=visibilities.antennas, phases=unit)
-    gains, _ = solve_stefcal(sums.cross, sums.power, visibilities.antennas, unit.real.astype(np.float32))
+    gains, _ = solve_stefcal(sums, visibilities.antennas, unit.real.astype(np.float32))
     return gains[:, None] * np.conj(gains[None])
 
 
