@@ -27,6 +27,7 @@ from dsa110_assets.science.components import Components, concatenate
 from dsa110_assets.science.imaging import beam_radius_deg, make_dirty_image
 from dsa110_assets.science.model import ModelPredictor
 from dsa110_assets.science.residual import ResidualImage
+from dsa110_assets.science.subband_readings import SubbandReadings, read_subbands
 from dsa110_resources.errors import PermanentError
 from dsa110_resources.imaging_options import ImagingOptions
 from dsa110_resources.imaging_plan import ImagingPlan, build_plan
@@ -121,6 +122,19 @@ class ResidualImager:
             return averaged
         with self._timed("subtract_change"):
             return replace(averaged, visibilities=averaged.visibilities - self._predict_averaged(change, averaged))
+
+    def read_subbands(self, components: Components, *, n_parts: int = 4) -> SubbandReadings:
+        """Residuals at the components' positions in equal parts of the band, the components subtracted."""
+        averaged, plan = self.residual_visibilities(components), self.plan
+        with self._timed("subbands"):
+            return read_subbands(
+                averaged,
+                plan.weights,
+                plan.drift,
+                geometry=plan.geometry,
+                position_deg=(components.ra_deg, components.dec_deg),
+                n_parts=n_parts,
+            )
 
     def require_data(self, components: Components) -> None:
         """Read the data now, subtracting a component list at full resolution, unless they were read before."""

@@ -220,6 +220,22 @@ def test_missing_column_and_wrong_factor_tell_the_cure(noisy: tuple[Path, Recipe
         _ = ResidualImager(ms, OPTIONS).averaged
 
 
+def test_subband_readings_give_the_spectrum(tmp_path: Path) -> None:
+    """A source of index -2 known with index 0: model plus reading over beam is its flux in each part of the band."""
+    recipe = replace(NARROW, n_channels=32, channel_width_hz=5e6, first_hz=1.33e9, n_times=4, oversample=5)
+    truth = offsets(recipe, [0.25], [-0.3], [1.0], -2.0)
+    ms = write_calibrated_set(tmp_path / "steep.ms", replace(recipe, components=truth))
+    known = replace(truth, spectral_index=np.zeros(1))
+    options = OPTIONS.model_copy(update={"channel_factor": 1, "size_pixels": (800, 800)})
+    imager = ResidualImager(ms, options)
+    imager.require_data(known)
+    readings = imager.read_subbands(known, n_parts=4)
+    assert readings.residual_jyb.shape == (1, 4)
+    measured = known.flux_at(readings.frequencies_hz)[0] + (readings.residual_jyb / readings.primary_beam)[0]
+    assert_allclose(measured, truth.flux_at(readings.frequencies_hz)[0], rtol=5e-3)
+    assert np.ptp(known.flux_at(readings.frequencies_hz)) == 0.0
+
+
 # --- products of the native imager ---
 
 
