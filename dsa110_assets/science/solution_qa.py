@@ -43,6 +43,10 @@ class SolutionLimits(BaseModel, frozen=True):
     """Robust rms phase change from the previous table, common phase and plane removed."""
     max_amplitude_change: float = Field(0.2, gt=0)
     """Robust rms relative amplitude change from the previous table."""
+    max_solver_phase_deg: float = Field(1.0, gt=0)
+    """Robust rms phase difference of two solvers on the same data."""
+    max_solver_amplitude: float = Field(0.01, gt=0)
+    """Robust rms relative amplitude difference, and common difference, of two solvers on the same data."""
     flux_ratio_range: tuple[float, float] = (0.8, 1.25)
     """Observed over model flux density."""
 
@@ -240,6 +244,38 @@ def check_flux_ratio(flux_ratio: float, *, limits: SolutionLimits = DEFAULT_LIMI
     message = f"observed over model flux density {flux_ratio:.3f} (expected {low:g} to {high:g})"
     cure = "" if passed else "; the bandpass belongs to another strip or state, or the sky model is wrong"
     return SolutionCheck("flux_ratio", passed, "WARN", flux_ratio, high if flux_ratio > high else low, message + cure)
+
+
+def check_solver_agreement(
+    table: GainTable, other: GainTable, *, limits: SolutionLimits = DEFAULT_LIMITS
+) -> list[SolutionCheck]:
+    """Whether two solvers' tables of the same data agree: phases and amplitudes per receptor.
+
+    Made on demand and weekly; both see the same noise, so they agree to a fraction of it.
+    """
+    change = measure_change(table, other)
+    pairs = (
+        ("solver_phases", change.phase_rms_deg, limits.max_solver_phase_deg, f"{change.phase_rms_deg:.2f} deg"),
+        ("solver_amplitudes", change.amplitude_rms, limits.max_solver_amplitude, f"{change.amplitude_rms:.2%}"),
+        (
+            "solver_scale",
+            abs(change.amplitude_ratio - 1.0),
+            limits.max_solver_amplitude,
+            f"{change.amplitude_ratio - 1.0:+.2%} in common amplitude",
+        ),
+    )
+    cure = "; one of the solvers is wrong: look at flags, weights and model of the group"
+    return [
+        SolutionCheck(
+            name,
+            bool(value <= limit),
+            "WARN",
+            value,
+            limit,
+            f"they differ by {text}{'' if value <= limit else cure}",
+        )
+        for name, value, limit, text in pairs
+    ]
 
 
 def is_usable(checks: list[SolutionCheck]) -> bool:

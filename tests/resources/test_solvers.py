@@ -8,7 +8,7 @@ from dsa110_assets.science.delay import measure_delays
 from dsa110_assets.science.gain_options import BandpassOptions, GainOptions
 from dsa110_assets.science.gains import GainTable
 from dsa110_assets.science.model import ModelPredictor
-from dsa110_assets.science.solution_qa import check_bandpass, is_usable
+from dsa110_assets.science.solution_qa import check_bandpass, check_solver_agreement, is_usable
 from dsa110_resources.caltables import read_caltable, write_caltable
 from dsa110_resources.casa import CasaSession
 from dsa110_resources.errors import MissingCalibrationError, PermanentError
@@ -118,6 +118,23 @@ def test_gains_of_a_later_group_complete_its_bandpass(clean, solved, gain):
     assert np.median(np.abs(table.gains[~table.flags])) == pytest.approx(1.0, abs=2e-3)
 
 
+def test_gains_per_minute_follow_the_phases(clean, solved, tmp_path):
+    path = tmp_path / "minute.gpcal"
+    options = GainOptions(solint_s=26.0, refant=solved.refant)
+    create_solver("native").solve_gains(
+        clean[0].ms, clean[0].components, solved.tables["bpcal"], options=options, out=path
+    )
+    table = read_caltable(path).for_antennas(clean[0].names)
+    layout = read_layout(clean[0].ms)
+    np.testing.assert_allclose(table.times_mjd, layout.times_mjd.reshape(4, 2).mean(axis=1), atol=1e-8)
+    phases = clean[0].gains[:, :, 64] / np.where(clean[0].gains[:, :, 64] == 0, 1, np.abs(clean[0].gains[:, :, 64]))
+    reference = clean[0].names.index(table.refant)
+    phases = phases * np.conj(phases[:, [reference]])
+    truth = phases.reshape(4, 2, *phases.shape[1:]).mean(axis=1) * np.conj(phases.mean(axis=0))
+    error = np.degrees(np.angle(table.gains[:, :, 0] * np.conj(truth)))[np.broadcast_to(~clean[0].dead, truth.shape)]
+    assert scatter(error) < 0.2
+
+
 def test_flagged_interference_changes_nothing(tmp_path):
     hit = make_set(tmp_path, rfi=True)
     flag_measurement_set(hit.ms, options=FlaggingOptions())
@@ -209,6 +226,7 @@ def test_casa_agrees_with_the_injected_gains_and_with_native(clean, solved, by_c
     assert scatter(np.abs(ratio)) < 0.2 * thermal
     assert scatter(np.angle(ratio)) < 0.2 * thermal
     assert abs(np.median(np.abs(ratio)) - 1) < 1e-3
+    assert all(check.passed for check in check_solver_agreement(native, casa))
     assert by_casa.refant == solved.refant
     delays = read_caltable(by_casa.tables["kcal"]).delays_ns - read_caltable(solved.tables["kcal"]).delays_ns
     assert np.nanmedian(np.abs(delays)) < 0.05

@@ -17,6 +17,7 @@ from dsa110_assets.science.solution_qa import (
     check_delays,
     check_flux_ratio,
     check_gain,
+    check_solver_agreement,
     is_usable,
 )
 from dsa110_resources.caltables import read_caltable
@@ -152,6 +153,19 @@ def test_flux_ratio_of_another_strip_warns():
     assert not refused.passed
     assert refused.limit == 0.8
     assert [c.name for c in check_gain(make_table("G"), flux_ratio=1.0)][-1] == "flux_ratio"
+
+
+def test_solvers_that_agree_and_that_do_not():
+    table = make_bandpass()
+    random = np.random.default_rng(6)
+    near = replace(table, gains=table.gains * (1 + 1e-3 * random.standard_normal(table.gains.shape)))
+    assert all(verdicts(check_solver_agreement(near, table)).values())
+    turned = replace(table, gains=1.03 * table.gains * np.exp(0.1j * random.standard_normal((1, N_ANT, 1, 2))))
+    assert verdicts(check_solver_agreement(turned, table)) == {
+        "solver_phases": False,
+        "solver_amplitudes": True,
+        "solver_scale": False,
+    }
 
 
 def test_limits_are_settings():
