@@ -46,10 +46,14 @@ def _turn_and_sum(visibilities, weights, uvw, lmn, wavenumber, part_of, out):  #
             turns = uvw[row, 0] * lmn[s, 0] + uvw[row, 1] * lmn[s, 1] + uvw[row, 2] * lmn[s, 2]
             phase = -2.0 * np.pi * ((turns * wavenumber[0]) % 1.0)
             phasor = complex(np.cos(phase), np.sin(phase))
+            spacing, step = 0.0, complex(1.0, 0.0)
             for c in range(n_channel):
                 if c > 0:
-                    phase = -2.0 * np.pi * turns * (wavenumber[c] - wavenumber[c - 1])
-                    phasor *= complex(np.cos(phase), np.sin(phase))
+                    if abs(wavenumber[c] - wavenumber[c - 1] - spacing) > 1e-9:  # flags moved a mean frequency
+                        spacing = wavenumber[c] - wavenumber[c - 1]
+                        phase = -2.0 * np.pi * turns * spacing
+                        step = complex(np.cos(phase), np.sin(phase))
+                    phasor *= step
                 value = visibilities[row, c]
                 out[s, part_of[c]] += weights[row, c] * (value.real * phasor.real - value.imag * phasor.imag)
 
