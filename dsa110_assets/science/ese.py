@@ -14,25 +14,26 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
-from scipy.optimize import minimize
 from scipy.stats import norm
 
 from dsa110_assets.science.errors import ShapeError
 from dsa110_assets.science.ese_filter import (
     MIN_CORE_EPOCHS,
-    SHAPES,
-    WINDOW_WIDTHS,
     Filter,
-    Shape,
+    gumbel_tail,
     lens_shape,
     make_bank,
-    randomise_phases,
-    shuffle,
+    measure_surrogates,
 )
 from dsa110_assets.science.ese_placebo import placebo_false_alarm
+from dsa110_assets.science.ese_refine import Peak, refine_peak
 from dsa110_assets.science.noise import robust_rms
 
 Floats = npt.NDArray[np.float64]
+_WIDTH_TOLERANCE = 1.2
+"""An event fitted with a longer width than the longest searched, by this factor, is none."""
+_MIN_OUTSIDE = 8
+"""Epochs outside an event that a level needs."""
 
 
 class SearchOptions(BaseModel, frozen=True):
@@ -176,8 +177,11 @@ def search(
         if candidate is None:
             break
         found.append(candidate)
-        half = 0.75 * candidate.timescale_days
-        keep &= np.abs(curve.mjd - candidate.mjd_mid) > half
+        away = curve.mjd - candidate.mjd_mid
+        shape = lens_shape(candidate.lens_strength, candidate.source_fwhm)
+        model = 1.0 + candidate.amplitude * shape.at(away, candidate.timescale_days)
+        keep &= (np.abs(away) > 0.5 * candidate.timescale_days) & (model > 0.0)
+        curve = replace(curve, flux=curve.flux / np.where(keep, model, 1.0))
     return found
 
 
@@ -191,27 +195,18 @@ class _Curve:
         return _Curve(self.mjd[keep], self.flux[keep], self.error[keep])
 
 
-@dataclass(frozen=True)
-class _Peak:
-    """A template at a place: shape, full width and centre, amplitude in sigma and as a factor, epochs of the event."""
-
-    shape: Shape
-    width: float
-    mid: float
-    snr: float
-    amplitude: float
-    inside: npt.NDArray[np.bool_]
-
-
 def _strongest(curve: _Curve, options: SearchOptions, generator: np.random.Generator) -> Candidate | None:
     """The best event of a curve; filtered twice, the second time with level and scatter from outside the event."""
-    trial = _filter_once(curve, np.ones(len(curve.mjd), np.bool_), options)
+    trial = _filter_once(curve, None, options)
     if trial is not None:
-        trial = _filter_once(curve, ~trial.peak.inside, options)
+        first = refine_peak(trial.residual, trial.matched.weight, curve.mjd, trial.peak)
+        trial = _filter_once(curve, ~first.inside, options)
     if trial is None:
         return None
     peak, residual, weight = trial.peak, trial.residual, trial.matched.weight
-    refined = _refine(residual, weight, curve.mjd, peak)
+    refined = refine_peak(residual, weight, curve.mjd, peak)
+    if refined.width > _WIDTH_TOLERANCE * options.max_width_days:
+        return None  # what goes on is slower than any event looked for
     model = refined.amplitude * refined.shape.at(curve.mjd - refined.mid, refined.width)
     placebo = placebo_false_alarm(curve.mjd, residual, weight, model, mid=refined.mid, width=refined.width)
     if placebo > options.max_false_alarm:
@@ -220,7 +215,7 @@ def _strongest(curve: _Curve, options: SearchOptions, generator: np.random.Gener
     if null is None:
         return None
     null = _Null(max(null.false_alarm, placebo), null.significance)
-    return _describe(curve, residual, weight, refined, trial.level, null)
+    return _describe(curve, trial, refine_peak(residual, weight, curve.mjd, refined, fine=True), null)
 
 
 @dataclass(frozen=True)
@@ -231,15 +226,21 @@ class _Trial:
     residual: Floats
     sigma: Floats
     matched: Filter
-    peak: _Peak
+    peak: Peak
 
 
-def _filter_once(curve: _Curve, outside: npt.NDArray[np.bool_], options: SearchOptions) -> _Trial | None:
-    level = float(np.median(curve.flux[outside])) if outside.sum() >= options.min_epochs // 2 else np.nan
+def _filter_once(curve: _Curve, outside: npt.NDArray[np.bool_] | None, options: SearchOptions) -> _Trial | None:
+    """Filter against level and scatter of what lies outside an event; before one is known, of everything.
+
+    An event may fill most of a short curve: its scatter is then that of successive differences.
+    """
+    used = np.ones(len(curve.mjd), np.bool_) if outside is None else outside
+    level = float(np.median(curve.flux[used])) if used.sum() >= _MIN_OUTSIDE else np.nan
     if not level > 0:
         return None
     residual, noise = curve.flux / level - 1.0, curve.error / level
-    sigma = np.hypot(noise, _own_scatter(residual[outside], noise[outside]))
+    wander = residual[used] if outside is not None else np.diff(residual) / np.sqrt(2.0)
+    sigma = np.hypot(noise, _own_scatter(wander, noise[used]))
     bank = make_bank(_rounded_span(curve.mjd), options.step_days, options.widths)
     matched = Filter.of(bank, curve.mjd - curve.mjd[0], sigma)
     peak = _find_peak(matched, residual, curve.mjd, options)
@@ -258,7 +259,7 @@ def _own_scatter(residual: Floats, noise: Floats) -> float:
     return float(np.sqrt(max(float(robust_rms(residual)) ** 2 - float(np.median(noise**2)), 0.0)))
 
 
-def _find_peak(matched: Filter, residual: Floats, mjd: Floats, options: SearchOptions) -> _Peak | None:
+def _find_peak(matched: Filter, residual: Floats, mjd: Floats, options: SearchOptions) -> Peak | None:
     snr = matched.apply(residual)
     amplitude = snr * matched.scale
     bank = matched.bank
@@ -272,15 +273,18 @@ def _find_peak(matched: Filter, residual: Floats, mjd: Floats, options: SearchOp
     mid, width = mjd[0] + matched.day_of(place), float(bank.widths[template])
     inside = np.abs(mjd - mid) <= 0.5 * width
     found = float(snr[template, place]), float(amplitude[template, place])
-    return _Peak(bank.shapes[template], width, mid, *found, inside)
+    return Peak(bank.shapes[template], width, mid, *found, inside)
 
 
-def _is_broad(residual: Floats, weight: Floats, mjd: Floats, peak: _Peak) -> bool:
+def _is_broad(residual: Floats, weight: Floats, mjd: Floats, peak: Peak) -> bool:
     """Whether no single epoch makes half of the event, and at least three depart."""
     change = peak.shape.at(mjd - peak.mid, peak.width)
-    share = weight * residual * change
-    deep = peak.inside & (residual < -0.25 * peak.amplitude * peak.shape.depth)
-    return bool(deep.sum() >= MIN_CORE_EPOCHS and share.max() < 0.5 * share.sum())
+    if not peak.inside.any() or peak.inside.all():
+        return False
+    fallen = residual - float(np.median(residual[~peak.inside]))
+    share: Floats = weight * fallen * change
+    deep = peak.inside & (fallen < -0.25 * peak.amplitude * peak.shape.depth)
+    return bool(deep.sum() >= MIN_CORE_EPOCHS and float(np.max(share)) < 0.5 * float(np.sum(share)))
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,7 @@ def _judge(trial: _Trial, *, options: SearchOptions, generator: np.random.Genera
     for number in (20, options.n_surrogates, options.n_confirm):  # the first few send most of them away
         if not number:
             continue
-        strongest, spread = _surrogates(trial.matched, outside, trial.sigma, number, generator)
+        strongest, spread = measure_surrogates(trial.matched, outside, trial.sigma, number, generator)
         alarms = [gumbel_tail(trial.peak.snr, maxima) for maxima in strongest]
         null = _Null(max(alarms), trial.peak.snr / max(spread, 1.0))
         if null.false_alarm > (0.2 if number == 20 else options.max_false_alarm):
@@ -306,91 +310,30 @@ def _judge(trial: _Trial, *, options: SearchOptions, generator: np.random.Genera
     return null
 
 
-def _surrogates(
-    matched: Filter, outside: Floats, sigma: Floats, number: int, generator: np.random.Generator
-) -> tuple[list[Floats], float]:
-    """Largest |Z| of ``number`` curves of each kind, and the larger scatter of Z over places and templates."""
-    maxima: list[Floats] = []
-    spreads: list[float] = []
-    for kind in (shuffle, randomise_phases):
-        largest, squares = np.empty(number), np.empty(number)
-        for k in range(number):
-            snr = matched.apply(sigma * kind(outside, generator, len(sigma)))
-            largest[k] = np.abs(snr).max()
-            squares[k] = np.sum(snr**2) / max(np.count_nonzero(matched.scale), 1)
-        maxima.append(largest)
-        spreads.append(float(np.sqrt(squares.mean())))
-    return maxima, max(spreads)
-
-
-def gumbel_tail(value: float, maxima: Floats) -> float:
-    """Probability that a maximum exceeds a value, from a Gumbel distribution fitted to maxima by moments.
-
-    P = 1 - exp(-exp(-(x - mu) / beta)), beta = s sqrt(6) / pi, mu = mean - 0.5772 beta. The maxima of Gaussian
-    processes fall off faster, so far out the probability is too large, never too small.
-    """
-    beta = max(float(np.std(maxima, ddof=1)) * np.sqrt(6.0) / np.pi, 1e-12)
-    centre = float(np.mean(maxima)) - np.euler_gamma * beta
-    return float(-np.expm1(-np.exp(-np.clip((value - centre) / beta, -50.0, 700.0))))
-
-
-def _refine(residual: Floats, weight: Floats, mjd: Floats, peak: _Peak) -> _Peak:
-    """Centre, width and shape of least chi squared near the peak of the grid."""
-    near = np.abs(mjd - peak.mid) <= WINDOW_WIDTHS * peak.width
-
-    def fit(parameters: Floats, shape: Shape) -> tuple[float, float]:
-        """(-Z, amplitude) with a free constant."""
-        change = shape.at(mjd[near] - parameters[0], float(np.exp(parameters[1])))
-        w, r = weight[near], residual[near]
-        change = change - np.sum(w * change) / np.sum(w)
-        norm_squared = float(np.sum(w * change**2))
-        product = float(np.sum(w * change * r))
-        if norm_squared <= 1e-12 * float(np.sum(w)):
-            return 0.0, 0.0
-        return -product / np.sqrt(norm_squared), product / norm_squared
-
-    best = peak
-    start = np.array([peak.mid, np.log(peak.width)])
-    simplex = start + np.array([[0.0, 0.0], [0.15 * peak.width, 0.0], [0.0, 0.3]])
-    for shape in (lens_shape(*pair) for pair in SHAPES):
-        found = minimize(
-            lambda p, s=shape: fit(p, s)[0],
-            start,
-            method="Nelder-Mead",
-            options={"initial_simplex": simplex, "maxfev": 80},
-        )
-        mid, log_width = found.x
-        amplitude = fit(found.x, shape)[1]
-        moved = abs(mid - peak.mid) > 0.5 * peak.width or abs(log_width - start[1]) > np.log(2.0)
-        if -found.fun > best.snr and not moved and 0.0 < amplitude <= 1.3:
-            width = float(np.exp(log_width))
-            inside = np.abs(mjd - mid) <= 0.5 * width
-            best = _Peak(shape, width, float(mid), float(-found.fun), amplitude, inside)
-    return best
-
-
-def _describe(curve: _Curve, residual: Floats, weight: Floats, peak: _Peak, level: float, null: _Null) -> Candidate:
+def _describe(curve: _Curve, trial: _Trial, peak: Peak, null: _Null) -> Candidate:
+    """Depth and baseline with the shoulders of the lens taken out of the surroundings."""
     change = peak.shape.at(curve.mjd - peak.mid, peak.width)
-    sides = []
-    for side in (curve.mjd < peak.mid, curve.mjd > peak.mid):
-        use = side & peak.inside
-        enough = use.sum() >= MIN_CORE_EPOCHS
-        sides.append(
-            float(np.sum((weight * residual * change)[use]) / np.sum((weight * change**2)[use])) if enough else np.nan
-        )
+    outside = ~peak.inside
+    baseline = float(np.median(curve.flux[outside] / (1.0 + peak.amplitude * change[outside])))
+    residual, weight = curve.flux / baseline - 1.0, trial.matched.weight
+    sides = [
+        _amplitude(residual, weight, change, peak.inside & side)
+        for side in (curve.mjd < peak.mid, curve.mjd > peak.mid)
+    ]
+    amplitude = _amplitude(residual, weight, change, peak.inside)
     total = sides[0] + sides[1]
     start, end = peak.mid - 0.5 * peak.width, peak.mid + 0.5 * peak.width
     return Candidate(
         mjd_start=float(max(start, curve.mjd[0])),
         mjd_end=float(min(end, curve.mjd[-1])),
         mjd_mid=peak.mid,
-        depth=peak.amplitude * peak.shape.depth,
+        depth=amplitude * peak.shape.depth,
         timescale_days=peak.width,
         asymmetry=float((sides[1] - sides[0]) / total) if np.isfinite(total) and total != 0.0 else float("nan"),
         lens_strength=peak.shape.strength,
         source_fwhm=peak.shape.source_fwhm,
-        amplitude=peak.amplitude,
-        baseline_jy=level,
+        amplitude=amplitude,
+        baseline_jy=baseline,
         snr=peak.snr,
         significance=null.significance,
         score=float(norm.cdf(null.significance)),
@@ -398,3 +341,10 @@ def _describe(curve: _Curve, residual: Floats, weight: Floats, peak: _Peak, leve
         n_epochs=int(peak.inside.sum()),
         ongoing=bool(end > curve.mjd[-1]),
     )
+
+
+def _amplitude(residual: Floats, weight: Floats, change: Floats, use: npt.NDArray[np.bool_]) -> float:
+    """Least-squares factor on a template over some epochs; NaN with fewer than three."""
+    if use.sum() < MIN_CORE_EPOCHS:
+        return float("nan")
+    return float(np.sum((weight * residual * change)[use]) / np.sum((weight * change**2)[use]))

@@ -68,11 +68,11 @@ class Shape:
         return np.interp(days * (2.0 * self.edge / width_days), self.u, self.change, left=0.0, right=0.0)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def lens_shape(strength: float, source_fwhm: float) -> Shape:
     """Tabulate a lens."""
     reach = 6.0 + strength + 2.0 * source_fwhm
-    u = np.linspace(-reach, reach, 6001)
+    u = np.linspace(-reach, reach, 4001)
     change = gaussian_lens_gain(u, strength, source_fwhm=source_fwhm) - 1.0
     depth = float(-change.min())
     edge = float(np.abs(u[change < -EDGE_FRACTION * depth]).max())
@@ -214,3 +214,31 @@ def randomise_phases(values: Floats, generator: np.random.Generator, n: int) -> 
     if values.size % 2 == 0:
         phases[-1] = 1.0
     return np.resize(np.roll(irfft(spectrum * phases, values.size), generator.integers(values.size)), n)
+
+
+def measure_surrogates(
+    matched: Filter, outside: Floats, sigma: Floats, number: int, generator: np.random.Generator
+) -> tuple[list[Floats], float]:
+    """Largest |Z| of ``number`` curves of each kind, and the larger scatter of Z over places and templates."""
+    maxima: list[Floats] = []
+    spreads: list[float] = []
+    for kind in (shuffle, randomise_phases):
+        largest, squares = np.empty(number), np.empty(number)
+        for k in range(number):
+            snr = matched.apply(sigma * kind(outside, generator, len(sigma)))
+            largest[k] = float(np.max(np.abs(snr)))
+            squares[k] = float(np.sum(snr**2)) / max(int(np.count_nonzero(matched.scale)), 1)
+        maxima.append(largest)
+        spreads.append(float(np.sqrt(squares.mean())))
+    return maxima, max(spreads)
+
+
+def gumbel_tail(value: float, maxima: Floats) -> float:
+    """Probability that a maximum exceeds a value, from a Gumbel distribution fitted to maxima by moments.
+
+    P = 1 - exp(-exp(-(x - mu) / beta)), beta = s sqrt(6) / pi, mu = mean - 0.5772 beta. The maxima of Gaussian
+    processes fall off faster, so far out the probability is too large, never too small.
+    """
+    beta = max(float(np.std(maxima, ddof=1)) * np.sqrt(6.0) / np.pi, 1e-12)
+    centre = float(np.mean(maxima)) - np.euler_gamma * beta
+    return float(-np.expm1(-np.exp(-np.clip((value - centre) / beta, -50.0, 700.0))))

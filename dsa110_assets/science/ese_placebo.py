@@ -17,7 +17,8 @@ Floats = npt.NDArray[np.float64]
 _MIN_PLACEBOS = 6
 """Independent placebos wanted: in short curves they are made narrower than the event to have as many."""
 PRIOR_SCATTER = 0.03
-"""Fractional scatter on the time scale of events that a compact source may have without its curve showing it yet."""
+"""Fractional scatter on the time scale of an event of up to 60 d that a compact source may have without its curve
+showing it yet; it grows with the root of the width beyond, as red variation does."""
 PRIOR_VALUES = 6.0
 """How many independent placebos that prior is worth."""
 _TRIALS_PER_WIDTH = 5.0
@@ -57,7 +58,8 @@ def placebo_false_alarm(
     others = others[np.isfinite(others)]
     independent = min(free / narrow, 0.5 * len(others))
     degrees = independent + PRIOR_VALUES
-    variance = (independent * float(np.mean(others**2)) if others.size else 0.0) + PRIOR_VALUES * PRIOR_SCATTER**2
+    prior = PRIOR_VALUES * PRIOR_SCATTER**2 * max(1.0, width / 60.0)
+    variance = (independent * float(np.mean(others**2)) if others.size else 0.0) + prior
     trials = _TRIALS_PER_WIDTH * max(float(mjd[-1] - mjd[0]) / width, 1.0)
     return float(min(1.0, trials * student.sf(depth / np.sqrt(variance / degrees), df=degrees - 1.0)))
 

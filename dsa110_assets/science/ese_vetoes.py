@@ -153,7 +153,7 @@ def composite_score(chi2_nu: npt.ArrayLike, v: npt.ArrayLike, sigma_deviation: n
 def flag_types(
     chi2_nu: npt.ArrayLike, v: npt.ArrayLike, sigma_deviation: npt.ArrayLike, *, n_epochs: npt.ArrayLike = 21
 ) -> npt.NDArray[np.str_]:
-    """The seeds' automatic flags: ``rapid_change`` (|sigma deviation| > 5), else ``variability`` (chi2_nu > 5) or empty.
+    """The seeds' automatic flags: ``rapid_change`` (|sigma deviation| > 5), else ``variability`` (chi2_nu > 5).
 
     Only with more than 20 epochs (``n_epochs``); V > 0.10 also counts as variability when chi2_nu > 3.
     """
